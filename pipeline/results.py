@@ -1,0 +1,211 @@
+"""Tile results: what each (tile, query) came to, committed one Parquet object per batch.
+
+`tiles/<scene_id>/<level>/<batch>.parquet`. The set of committed objects is the truth about progress.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+from numpy.typing import NDArray
+
+from pipeline.storage import Store
+from pipeline.tiling import TileKey, Window
+from t2s_core.masks import QuantisedLogits
+
+SCHEMA_VERSION = "1"
+
+_PROMPT = pa.struct([("box_tile_px", pa.list_(pa.float32(), 4)), ("points_tile_px", pa.list_(pa.list_(pa.float32(), 2)))])
+_MASK = pa.struct(
+    [("codes", pa.binary()), ("row", pa.int32()), ("col", pa.int32()), ("height", pa.int32()), ("width", pa.int32()),
+     ("low_res_height", pa.int32()), ("low_res_width", pa.int32()), ("predicted_iou", pa.float32())]
+)  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("level", pa.int32()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("window_scene_px", pa.list_(pa.int64(), 4)),
+        ("query_id", pa.string()),
+        ("query", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("reply", pa.string()),
+        ("reasoning", pa.string()),
+        ("n_tokens", pa.int32()),
+        ("prompts", pa.list_(_PROMPT)),
+        ("masks", pa.list_(_MASK)),
+        ("valid", pa.binary()),
+        ("prompter", pa.string()),
+        ("segmenter", pa.string()),
+        ("run_id", pa.string()),
+    ],
+    metadata={"t2s:schema_version": SCHEMA_VERSION},
+)
+
+
+class TileStatus(StrEnum):
+    """What one (tile, query) came to."""
+
+    OK = "ok"
+    NO_TARGET = "no_target"
+    UNPARSABLE = "unparsable"
+    FAILED = "failed"
+    SKIPPED_NODATA = "skipped_nodata"
+    SKIPPED_IRRELEVANT = "skipped_irrelevant"
+
+    @property
+    def seen(self) -> bool:
+        """True where a model gave a usable answer, so that its pixels are target or background and not "nobody looked"."""
+        return self in {TileStatus.OK, TileStatus.NO_TARGET, TileStatus.SKIPPED_IRRELEVANT}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """An instance prompt as stored."""
+
+    box_tile_px: tuple[float, float, float, float]
+    points_tile_px: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRecord:
+    """One instance's mask as stored: quantised low-resolution logits over the whole tile."""
+
+    logits: QuantisedLogits
+    predicted_iou: float
+
+
+@dataclass(frozen=True, slots=True)
+class TileResult:
+    """One row: one query on one tile."""
+
+    key: str
+    """Hash of all that determines the result; equal keys need no second computation."""
+    tile: TileKey
+    window_scene_px: Window
+    query_id: str
+    query: str
+    status: TileStatus
+    reason: str
+    """Why, for `unparsable` and `failed`; else empty."""
+    reply: str
+    reasoning: str
+    n_tokens: int
+    prompts: tuple[PromptRecord, ...]
+    masks: tuple[MaskRecord, ...]
+    valid: NDArray[np.bool_] | None
+    """(height, width) of the window at native resolution, True is data; None means all of it is."""
+    prompter: str
+    segmenter: str
+    run_id: str
+
+
+def result_key(facts: dict[str, Any]) -> str:
+    """Hash of what determines a tile result. `facts` must be JSON; dict order does not matter."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
+
+
+def batch_name(tile: TileKey, keys: Iterable[str]) -> str:
+    """Object name of the batch that holds `keys`: fixed by its contents, so a repeated commit replaces itself."""
+    digest = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:20]
+    return f"tiles/{tile.scene_id}/{tile.level}/{digest}.parquet"
+
+
+def write_batch(store: Store, name: str, results: Sequence[TileResult]) -> None:
+    """Commit a batch atomically."""
+    table = pa.Table.from_pylist([_to_row(r) for r in results], schema=SCHEMA)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    store.write(name, sink.getvalue())
+
+
+def batch_names(store: Store, scene_id: str) -> list[str]:
+    """Names of all committed batches of a scene."""
+    return store.names(f"tiles/{scene_id}", ".parquet")
+
+
+def read_index(store: Store, names: Sequence[str]) -> pa.Table:
+    """Columns key, level, row, col, query_id, status, reason of committed batches, plus `batch` (the object's name)."""
+    columns = ["key", "level", "row", "col", "query_id", "status", "reason"]
+    schema = pa.schema([SCHEMA.field(c) for c in columns] + [("batch", pa.string())])
+    tables = [schema.empty_table()]
+    for name in names:
+        table = pq.read_table(io.BytesIO(store.read(name)), columns=columns)
+        tables.append(table.append_column("batch", pa.repeat(name, table.num_rows)).cast(schema))
+    return pa.concat_tables(tables)
+
+
+def read_results(store: Store, name: str, *, keys: frozenset[str] | None = None, scene_id: str) -> Iterator[TileResult]:
+    """Rows of one batch; only those named by `keys` where given."""
+    table = pq.read_table(io.BytesIO(store.read(name)), schema=SCHEMA)
+    for row in table.to_pylist():
+        if keys is None or row["key"] in keys:
+            yield _from_row(row, scene_id)
+
+
+def _to_row(result: TileResult) -> dict[str, Any]:
+    compress = zstandard.ZstdCompressor(level=3).compress
+    return {
+        "key": result.key, "level": result.tile.level, "row": result.tile.row, "col": result.tile.col,
+        "window_scene_px": list(result.window_scene_px), "query_id": result.query_id, "query": result.query,
+        "status": result.status.value, "reason": result.reason, "reply": result.reply, "reasoning": result.reasoning,
+        "n_tokens": result.n_tokens,
+        "prompts": [{"box_tile_px": list(p.box_tile_px), "points_tile_px": [list(q) for q in p.points_tile_px]} for p in result.prompts],
+        "masks": [
+            {"codes": compress(m.logits.codes.tobytes()), "row": m.logits.offset[0], "col": m.logits.offset[1],
+             "height": m.logits.codes.shape[0], "width": m.logits.codes.shape[1],
+             "low_res_height": m.logits.shape[0], "low_res_width": m.logits.shape[1], "predicted_iou": m.predicted_iou}
+            for m in result.masks
+        ],
+        "valid": None if result.valid is None else compress(np.packbits(result.valid).tobytes()),
+        "prompter": result.prompter, "segmenter": result.segmenter, "run_id": result.run_id,
+    }  # fmt: skip
+
+
+def _from_row(row: dict[str, Any], scene_id: str) -> TileResult:
+    decompress = zstandard.ZstdDecompressor().decompress
+    window = Window(*row["window_scene_px"])
+    valid = None
+    if row["valid"] is not None:
+        bits = np.unpackbits(np.frombuffer(decompress(row["valid"]), np.uint8), count=window.width * window.height)
+        valid = bits.reshape(window.height, window.width).astype(np.bool_)
+    return TileResult(
+        key=row["key"],
+        tile=TileKey(scene_id, row["level"], row["row"], row["col"]),
+        window_scene_px=window,
+        query_id=row["query_id"],
+        query=row["query"],
+        status=TileStatus(row["status"]),
+        reason=row["reason"],
+        reply=row["reply"],
+        reasoning=row["reasoning"],
+        n_tokens=row["n_tokens"],
+        prompts=tuple(
+            PromptRecord(tuple(p["box_tile_px"]), tuple((q[0], q[1]) for q in p["points_tile_px"])) for p in row["prompts"]
+        ),
+        masks=tuple(
+            MaskRecord(
+                QuantisedLogits(
+                    codes=np.frombuffer(decompress(m["codes"]), np.uint8).reshape(m["height"], m["width"]),
+                    offset=(m["row"], m["col"]),
+                    shape=(m["low_res_height"], m["low_res_width"]),
+                ),
+                m["predicted_iou"],
+            )
+            for m in row["masks"]
+        ),
+        valid=valid,
+        prompter=row["prompter"],
+        segmenter=row["segmenter"],
+        run_id=row["run_id"],
+    )

@@ -1,0 +1,92 @@
+"""Files at any fsspec URL. Every write is atomic: a reader sees the old object, the new one, or none."""
+
+import os
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+
+@dataclass(frozen=True)
+class Store:
+    """A directory, local or remote. Cheap to make and to pickle: it holds a URL, and opens it where it is used."""
+
+    url: str
+    """Any fsspec URL or a path; made absolute by `Store.at`."""
+
+    @classmethod
+    def at(cls, url: str) -> "Store":
+        """A store at a URL or a path relative to the working directory."""
+        return cls(url.rstrip("/") if "://" in url else str(Path(url).absolute()))
+
+    @cached_property
+    def fs(self) -> Any:  # noqa: ANN401 -- fsspec ships no types
+        """The fsspec filesystem."""
+        return fsspec.core.url_to_fs(self.url)[0]
+
+    @cached_property
+    def root(self) -> str:
+        """The URL as the filesystem spells it."""
+        return str(fsspec.core.url_to_fs(self.url)[1])
+
+    @property
+    def is_local(self) -> bool:
+        """True on a local disk."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
+        # Filesystems hold sockets and locks: another process opens its own.
+        return type(self), (self.url,)
+
+    def child(self, name: str) -> "Store":
+        """The store of a folder below this one."""
+        return Store(f"{self.url}/{name}")
+
+    def path(self, name: str) -> str:
+        """A name below the root, as the filesystem spells it."""
+        return f"{self.root}/{name}"
+
+    def href(self, name: str) -> str:
+        """A name below the root as an absolute URL or path."""
+        return f"{self.url}/{name}"
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a whole object. A crash leaves the old one or the new one, never a part."""
+        target = self.path(name)
+        if not self.is_local:
+            self.fs.pipe_file(target, data)  # one PUT is atomic on object stores
+            return
+        folder = Path(target).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{Path(target).name}.{uuid.uuid4().hex}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def read(self, name: str) -> bytes:
+        """A whole object. Raises `FileNotFoundError`."""
+        return bytes(self.fs.cat_file(self.path(name)))
+
+    def exists(self, name: str) -> bool:
+        """Whether the object is there."""
+        return bool(self.fs.exists(self.path(name)))
+
+    def names(self, folder: str, suffix: str = "") -> list[str]:
+        """Sorted names, relative to the root, of all objects below `folder` that end with `suffix`; hidden ones left out."""
+        start = len(self.root) + 1
+        found = (str(path)[start:] for path in self.fs.find(self.path(folder)))
+        return sorted(n for n in found if n.endswith(suffix) and not n.rsplit("/", 1)[-1].startswith("."))
+
+    def remove(self, name: str) -> None:
+        """Delete one object or a folder with all that is in it; nothing happens where there is none."""
+        if self.fs.exists(self.path(name)):
+            self.fs.rm(self.path(name), recursive=True)

@@ -1,0 +1,67 @@
+"""How work reaches workers: one small port with an eager implementation and a Dask one.
+
+Functions go by reference, arguments and results are small (windows, URLs, receipts): pixels never travel through here.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+from distributed import Client, as_completed
+
+from t2s_core.errors import MachineFault
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Workers(Protocol):
+    """Applies a function to many items."""
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Results in order of completion. An exception in `function` is raised here, after which nothing more is started."""
+        ...
+
+
+class InProcess:
+    """Runs everything here and now, in order: for tests, notebooks and tiny jobs."""
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """See `Workers.map`."""
+        return map(function, items)
+
+
+class DaskWorkers:
+    """Runs on a Dask cluster with a bounded number of items in flight, so that a plan of any size stays a generator."""
+
+    def __init__(self, client: Client, *, in_flight_per_worker: int = 3) -> None:
+        """`client` is connected already; `in_flight_per_worker` keeps workers busy without flooding the scheduler."""
+        self._client = client
+        self._per_worker = in_flight_per_worker
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """See `Workers.map`. Raises `MachineFault` where no worker is connected."""
+        pending = iter(items)
+        running = as_completed([], with_results=False)
+        n_running = 0
+        try:
+            while True:
+                while n_running < self._limit():
+                    item = next(pending, None)
+                    if item is None:
+                        break
+                    # pure=False: equal arguments at another time are new work, for what is on disk has changed
+                    running.add(self._client.submit(function, item, pure=False))
+                    n_running += 1
+                if n_running == 0:
+                    return
+                future = next(running)
+                n_running -= 1
+                yield future.result()
+        finally:
+            running.clear()
+
+    def _limit(self) -> int:
+        n_threads = sum(self._client.nthreads().values())
+        if n_threads == 0:
+            raise MachineFault("no Dask worker is connected; start workers, or run without --cluster")
+        return n_threads * self._per_worker

@@ -1,0 +1,1 @@
+"""Implementations of the `prompter` port; `t2s_core.registry` names them."""

@@ -1,0 +1,1 @@
+"""Implementations of the `segmenter` port; `t2s_core.registry` names them."""
