@@ -1,0 +1,142 @@
+"""From a scene's own values to 8 bits: one stretch per scene, never one per tile, so that seams do not show."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.pixels import UnreadablePixels, open_scene, palette, read_bands, valid_pixels
+from pipeline.scenes import Scene
+from pipeline.tiling import Window
+
+logger = logging.getLogger(__name__)
+
+PERCENTILES = (2.0, 98.0)
+_SAMPLE_PX = 4_000_000
+_SPREAD = 8
+"""Spread blocks per axis: 64 in all."""
+_BLOCK_PX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """How a scene's values become 0 to 255."""
+
+    kind: Literal["identity", "linear"]
+    """`identity`: values are 8 bits already (palettes too), or no pixel of the scene is valid and nothing is shown."""
+    low: tuple[float, float, float]
+    """Per band (red, green, blue), in scene values: what becomes 0."""
+    high: tuple[float, float, float]
+    """Per band: what becomes 255."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's entry; `from_json` gives an equal stretch back."""
+        return {"kind": self.kind, "low": list(self.low), "high": list(self.high)}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "Stretch":
+        """A stretch from the manifest's entry."""
+        (r0, g0, b0), (r1, g1, b1) = entry["low"], entry["high"]
+        return cls(entry["kind"], (r0, g0, b0), (r1, g1, b1))
+
+
+IDENTITY = Stretch("identity", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
+
+
+def apply(stretch: Stretch, bands: NDArray[Any]) -> NDArray[np.uint8]:
+    """Stretch (3, height, width) values to uint8 of the same shape.
+
+    Linear between `low` and `high`, rounded, clipped. Where a band's `low` equals its `high` (a constant image) that
+    value becomes mid-grey, less becomes 0 and more 255. NaN becomes 0.
+    """
+    if stretch.kind == "identity":
+        as_is: NDArray[np.uint8] = (
+            bands if bands.dtype == np.uint8 else np.nan_to_num(bands).clip(0, 255).astype(np.uint8)
+        )
+        return as_is
+    low = np.array(stretch.low)[:, None, None]
+    span = np.array(stretch.high)[:, None, None] - low
+    above = bands.astype(np.float64) - low
+    share = np.where(span > 0, above / np.where(span > 0, span, 1.0), (np.sign(above) + 1) / 2)
+    stretched: NDArray[np.uint8] = np.rint(np.nan_to_num(share).clip(0, 1) * 255).astype(np.uint8)
+    return stretched
+
+
+def scene_stretch(scene: Scene) -> Stretch:
+    """The scene's one stretch: none for 8 bits, else from the 2nd to the 98th percentile of each band's valid pixels.
+
+    Looks at the largest overview below 4 Mpx, at the whole of a scene that small, else at 64 blocks spread over it, and
+    only if none of these has valid pixels at one block after the other. Deterministic.
+    Raises `UnreadablePixels` if the scene cannot be opened or none of what is looked at can be read.
+    """
+    if scene.dtype == "uint8":
+        return IDENTITY
+    with open_scene(scene) as dataset:
+        if palette(dataset, scene) is not None:
+            return IDENTITY
+        values = _sample(dataset, scene)
+    if values.shape[1] == 0:
+        return IDENTITY
+    (r0, g0, b0), (r1, g1, b1) = np.percentile(values, PERCENTILES, axis=1).tolist()
+    return Stretch("linear", (r0, g0, b0), (r1, g1, b1))
+
+
+def _sample(dataset: Any, scene: Scene) -> NDArray[np.float64]:  # noqa: ANN401 -- rasterio ships no types
+    """(3, n) valid values."""
+    height, width = scene.shape
+    whole = Window(0, 0, width, height)
+    factors = [1, *sorted(dataset.overviews(scene.bands[0]))]
+    fitting = [f for f in factors if -(-height // f) * -(-width // f) <= _SAMPLE_PX]
+    if fitting:
+        shape = (-(-height // fitting[0]), -(-width // fitting[0]))
+        return _valid_values(dataset, scene, whole, shape)
+    spread = list(_readable(dataset, scene, _spread_windows(dataset, scene)))
+    if not spread:
+        raise UnreadablePixels(f"none of {_SPREAD**2} sampled blocks can be read; {scene.href}")
+    with_data = [v for v in spread if v.shape[1]]
+    if not with_data:  # data so sparse that the spread missed it: only a full search may say that there is none
+        found = (v for v in _readable(dataset, scene, _all_windows(scene)) if v.shape[1])
+        with_data = list(islice(found, _SPREAD**2))
+    return np.concatenate([np.empty((3, 0)), *with_data], axis=1)
+
+
+def _readable(dataset: Any, scene: Scene, windows: Iterator[Window]) -> Iterator[NDArray[np.float64]]:  # noqa: ANN401
+    for window in windows:
+        try:
+            yield _valid_values(dataset, scene, window, (window.height, window.width))
+        except UnreadablePixels as error:
+            # one bad block fails its own tiles later; the scene's other tiles need not suffer for it
+            logger.warning("left out of the statistics: %s", error)
+
+
+def _valid_values(dataset: Any, scene: Scene, window: Window, shape: tuple[int, int]) -> NDArray[np.float64]:  # noqa: ANN401
+    bands = read_bands(dataset, scene, window, shape)
+    values: NDArray[np.float64] = bands[:, valid_pixels(dataset, scene, window, bands)].astype(np.float64)
+    return values
+
+
+def _spread_windows(dataset: Any, scene: Scene) -> Iterator[Window]:  # noqa: ANN401
+    """8 x 8 windows from corner to corner, snapped to the file's blocks so that each costs little more than itself."""
+    height, width = scene.shape
+    block_height, block_width = dataset.block_shapes[scene.bands[0] - 1]
+    for y0 in _starts(height, block_height):
+        for x0 in _starts(width, block_width):
+            yield Window(x0, y0, min(x0 + _BLOCK_PX, width), min(y0 + _BLOCK_PX, height))
+
+
+def _starts(size: int, block: int) -> list[int]:
+    last = max(0, size - _BLOCK_PX)
+    return sorted({last * i // (_SPREAD - 1) // block * block if block < size else last * i // (_SPREAD - 1)
+                   for i in range(_SPREAD)})  # fmt: skip
+
+
+def _all_windows(scene: Scene) -> Iterator[Window]:
+    height, width = scene.shape
+    side = 8 * _BLOCK_PX
+    for y0 in range(0, height, side):
+        for x0 in range(0, width, side):
+            yield Window(x0, y0, min(x0 + side, width), min(y0 + side, height))

@@ -1,0 +1,166 @@
+"""Raw pixels of an open scene: bands as the file holds them, and which of them are data."""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.windows import Window as RasterioWindow
+
+from pipeline.rasters import default_warp, open_raster, version_of
+from pipeline.scenes import Scene
+from pipeline.tiling import Window
+from t2s_core.errors import T2sError
+
+
+class UnreadablePixels(T2sError):
+    """Pixels that cannot be decoded or fetched. One line: reason, window, href. Never taken for "nothing there"."""
+
+
+@contextmanager
+def open_scene(scene: Scene) -> Iterator[Any]:
+    """A `rasterio` dataset on the scene's grid; a scene with only ground control points comes warped.
+
+    For the thread that opens it: GDAL datasets may not cross threads, so each thread opens its own.
+    Raises `UnreadablePixels` if the file no longer opens or is another version than the scene was made from.
+    """
+    with ExitStack() as stack:
+        try:
+            dataset = stack.enter_context(open_raster(scene.href))
+            version = version_of(scene.href, dataset)
+            opened = stack.enter_context(default_warp(dataset)) if scene.warped else dataset
+        except (RasterioError, OSError) as error:
+            raise UnreadablePixels(f"cannot be opened: {_reason(error)}; {scene.href}") from error
+        if version != scene.etag or opened.shape != scene.shape:
+            # results are filed under the version that was planned: pixels of another one would be lies
+            raise UnreadablePixels(f"the file has changed since the run began; run again; {scene.href}")
+        yield opened
+
+
+def read_bands(
+    dataset: Any,  # noqa: ANN401 -- rasterio ships no types
+    scene: Scene,
+    window_scene_px: Window,
+    out_shape: tuple[int, int] | None = None,
+    resampling: Resampling = Resampling.nearest,
+) -> NDArray[Any]:
+    """(3, height, width) of the scene's dtype, in the order red, green, blue; palette scenes give indices.
+
+    `window_scene_px` lies within the scene. `out_shape` (height, width) resamples, from overviews where there are some.
+    Raises `UnreadablePixels`.
+    """
+    distinct = list(dict.fromkeys(scene.bands))
+    bands = _read(dataset, scene, window_scene_px, distinct, out_shape, resampling=resampling)
+    return bands[[distinct.index(b) for b in scene.bands]]
+
+
+def valid_pixels(dataset: Any, scene: Scene, window_scene_px: Window, bands: NDArray[Any]) -> NDArray[np.bool_]:  # noqa: ANN401
+    """(height, width) of `bands`, True is data.
+
+    `bands` is what `read_bands` gave for the same window: masks are read at its resolution. See `NodataRule`.
+    """
+    shape: tuple[int, int] = bands.shape[1:]
+    valid = np.isfinite(bands).all(axis=0) if bands.dtype.kind == "f" else np.ones(shape, dtype=np.bool_)
+    if scene.nodata.kind == "value":
+        valid &= ~(bands == scene.nodata.value).all(axis=0)
+    return valid & _outside_pixels(dataset, scene, window_scene_px, shape)
+
+
+def native_valid(dataset: Any, scene: Scene, window_scene_px: Window) -> NDArray[np.bool_]:  # noqa: ANN401
+    """(height, width) of the window, True is data. Reads bands only where the rule looks at them."""
+    if scene.nodata.kind == "value" or scene.dtype.startswith("float"):
+        return valid_pixels(dataset, scene, window_scene_px, read_bands(dataset, scene, window_scene_px))
+    return _outside_pixels(dataset, scene, window_scene_px, (window_scene_px.height, window_scene_px.width))
+
+
+def palette(dataset: Any, scene: Scene) -> NDArray[np.uint8] | None:  # noqa: ANN401
+    """(n, 3) RGB of each palette index, or None if the scene's band has no palette."""
+    if len(set(scene.bands)) > 1 or dataset.colorinterp[scene.bands[0] - 1] != ColorInterp.palette:
+        return None
+    # a WarpedVRT has no colour table of its own
+    entries = getattr(dataset, "src_dataset", dataset).colormap(scene.bands[0])
+    table = np.zeros((max(entries) + 1, 3), dtype=np.uint8)
+    for index, rgba in entries.items():
+        table[index] = rgba[:3]
+    return table
+
+
+def _outside_pixels(
+    dataset: Any,  # noqa: ANN401
+    scene: Scene,
+    window_scene_px: Window,
+    shape: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """What mask and alpha bands say: True is data."""
+    if scene.nodata.kind == "alpha" or scene.warped:  # a warp's footprint is in its alpha band
+        alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1
+        mask = _read(dataset, scene, window_scene_px, [alpha], shape)[0]
+    elif scene.nodata.kind == "mask":
+        with _decoding(scene, window_scene_px):
+            mask = dataset.read_masks(scene.bands[0], window=_rasterio_window(window_scene_px), out_shape=shape)
+    else:
+        return np.ones(shape, dtype=np.bool_)
+    return np.asarray(mask != 0, dtype=np.bool_)
+
+
+def _read(
+    dataset: Any,  # noqa: ANN401
+    scene: Scene,
+    window_scene_px: Window,
+    bands: Sequence[int],
+    out_shape: tuple[int, int] | None,
+    *,
+    resampling: Resampling = Resampling.nearest,
+) -> NDArray[Any]:
+    shape = (len(bands), *(out_shape or (window_scene_px.height, window_scene_px.width)))
+    with _decoding(scene, window_scene_px):
+        window = _rasterio_window(window_scene_px)
+        pixels: NDArray[Any] = dataset.read(bands, window=window, out_shape=shape, resampling=resampling)
+    return pixels
+
+
+def _rasterio_window(window_scene_px: Window) -> RasterioWindow:
+    return RasterioWindow(window_scene_px.x0, window_scene_px.y0, window_scene_px.width, window_scene_px.height)
+
+
+@contextmanager
+def _decoding(scene: Scene, window_scene_px: Window) -> Iterator[None]:
+    """Turns what goes wrong while GDAL decodes into `UnreadablePixels`."""
+    where = f"window {tuple(window_scene_px)}; {scene.href}"
+    complaints = _JpegComplaints()
+    log = logging.getLogger("rasterio._err")
+    log.addHandler(complaints)
+    try:
+        yield
+    except (RasterioIOError, OSError) as error:
+        raise UnreadablePixels(f"pixels cannot be read: {_reason(error.__cause__ or error)}; {where}") from error
+    finally:
+        log.removeHandler(complaints)
+    if complaints.texts:
+        raise UnreadablePixels(f"pixels are damaged: {complaints.texts[0]}; {where}")
+
+
+class _JpegComplaints(logging.Handler):
+    """libjpeg only warns where data is damaged, and fills up with grey. rasterio logs the warning: the one trace of it.
+
+    GDAL keeps decoded blocks, so a second window over the same damage may get no warning; the first has failed by then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.thread == self._thread and "JPEG" in text and ("Corrupt" in text or "Premature" in text):
+            self.texts.append(" ".join(text.split()))
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,142 @@
+"""Opening raster files, local or remote: the only place that knows about drivers and virtual filesystems."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import rasterio
+from rasterio.abc import FileContainer
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioIOError
+from rasterio.vrt import WarpedVRT
+
+logger = logging.getLogger(__name__)
+
+DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG")
+"""GDAL drivers that may look at a file. All others stay shut: formats nobody asked for are only a way to attack us."""
+
+_BLOCK_BYTES = 512 * 1024
+_VERSION_KEYS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "mtime", "created")
+
+
+def is_url(href: str) -> bool:
+    """True for what fsspec opens, False for a local path."""
+    return "://" in href
+
+
+@contextmanager
+def open_raster(href: str) -> Iterator[Any]:
+    """A `rasterio.DatasetReader`, for one thread. Raises `RasterioIOError` where no driver of `DRIVERS` reads the file.
+
+    URLs are read through fsspec, as outputs are written, so that one set of credentials serves both.
+    """
+    options = {"opener": _RemoteFiles(href)} if is_url(href) else {}
+    with _first_that_opens(href, options) as dataset:
+        yield dataset
+
+
+@contextmanager
+def default_warp(dataset: Any) -> Iterator[Any]:  # noqa: ANN401 -- rasterio ships no types
+    """A dataset that has only ground control points, warped to their CRS by GDAL's default transform.
+
+    Nearest neighbour, so that nodata values and palette indices survive; the last band is the footprint (0 = outside)
+    unless the dataset has an alpha band, which then says it.
+    """
+    crs = dataset.gcps[1]
+    has_alpha = any(c.name == "alpha" for c in dataset.colorinterp)
+    # No transform is passed: with one, GDAL 3.10 ignores the control points and gives zeros.
+    with WarpedVRT(
+        dataset,
+        src_crs=crs,
+        crs=crs,
+        src_nodata=None,
+        nodata=None,
+        add_alpha=not has_alpha,
+        resampling=Resampling.nearest,
+    ) as vrt:
+        yield vrt
+
+
+def missing_files(dataset: Any) -> list[str]:  # noqa: ANN401
+    """Local files that a dataset (a VRT, say) is made of and that are not there."""
+    return [f for f in dataset.files if not f.startswith("/vsi") and not is_url(f) and not Path(f).exists()]
+
+
+def version_of(href: str, dataset: Any) -> str:  # noqa: ANN401
+    """32 hex digits that change whenever the file does, without reading it.
+
+    Local: names, sizes and modification times of the file and what belongs to it (masks, overviews, a VRT's sources).
+    A file that is merely touched counts as new: that costs time, never truth. `.aux.xml` is left out, for viewers
+    write statistics there, and what we use of it (CRS, nodata) is in the scene. Remote: the store's ETag or, where it
+    has none, all it says about the object's version; side-car files are not looked at.
+    """
+    if is_url(href):
+        facts = _remote_facts(href)
+    else:
+        facts = [_local_facts(Path(f)) for f in sorted(dataset.files) if not f.endswith(".aux.xml")]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _local_facts(path: Path) -> list[str]:
+    if not path.exists():  # inside an archive or remote: the VRT that names it is all we know
+        return [str(path)]
+    stat = path.stat()
+    return [path.name, str(stat.st_size), str(stat.st_mtime_ns)]
+
+
+def _remote_facts(href: str) -> list[list[str]]:
+    fs, path = fsspec.core.url_to_fs(href)
+    info = fs.info(path)
+    known = [[key, str(info[key])] for key in _VERSION_KEYS if info.get(key)]
+    if not known:
+        logger.warning("%s: the server names no version; a change that keeps the size goes unnoticed", href)
+    tags = [pair for pair in known if pair[0].lower() == "etag"]
+    return [*(tags or known), ["size", str(info.get("size"))]]
+
+
+@contextmanager
+def _first_that_opens(href: str, options: dict[str, Any]) -> Iterator[Any]:
+    errors: list[RasterioIOError] = []
+    for driver in DRIVERS:
+        try:
+            dataset = rasterio.open(href, driver=driver, **options)
+        except RasterioIOError as error:
+            errors.append(error)
+            continue
+        with dataset:
+            yield dataset
+        return
+    raise errors[0]
+
+
+class _RemoteFiles(FileContainer):  # type: ignore[misc]
+    """What rasterio needs of a filesystem. Small blocks: fsspec's own read-ahead fetches 50 MB for one header."""
+
+    def __init__(self, href: str) -> None:
+        self._fs, _ = fsspec.core.url_to_fs(href)
+
+    def open(self, path: str, mode: str = "r", **_: Any) -> Any:  # noqa: ANN401, ARG002
+        return self._fs.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="blockcache")
+
+    def isfile(self, path: str) -> bool:
+        return bool(self._fs.isfile(path))
+
+    def isdir(self, path: str) -> bool:
+        return bool(self._fs.isdir(path))
+
+    def ls(self, path: str) -> list[str]:
+        return list(self._fs.ls(path, detail=False))
+
+    def mtime(self, path: str) -> int:  # noqa: ARG002
+        return 0  # GDAL asks only for its directory listings
+
+    def size(self, path: str) -> int:
+        return int(self._fs.size(path))
+
+    def rm(self, path: str) -> None:
+        raise PermissionError(f"{path}: scenes are only read")

@@ -1,0 +1,336 @@
+"""Scenes: georeferenced rasters as found by their headers. No pixel is read here."""
+
+import glob
+import math
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import fsspec
+import numpy as np
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+from pipeline.rasters import default_warp, is_url, missing_files, open_raster, version_of
+from pipeline.slugs import short_hash, slug
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+_TIFF_SUFFIXES = {".tif", ".tiff"}
+_HEADERS_AT_ONCE = 8
+
+
+class Problem(NamedTuple):
+    """Why an input cannot be used. As text: one line."""
+
+    href: str
+    """The input as an absolute path or URL; for what is no file, the option (`--bands`)."""
+    problem: str
+    """The value, the limit, the way out."""
+
+    def __str__(self) -> str:
+        return f"{self.href}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodataRule:
+    """Which pixels are no data. Whatever the rule, NaN and infinity never are data."""
+
+    kind: Literal["none", "value", "mask", "alpha"]
+    """`value`: all three chosen bands equal `value` (a pixel that is 0 in one band alone is a dark pixel, not a hole).
+    `mask`: the dataset's mask band is 0. `alpha`: the alpha band is 0."""
+    value: float | None = None
+    """For `value`: the finite value. Else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One georeferenced raster, by what its header says."""
+
+    scene_id: str
+    """Slug, unique in the run."""
+    href: str
+    """Absolute path or URL."""
+    etag: str
+    """Identifies this version of the file: see `rasters.version_of`."""
+    geobox: GeoBox
+    """The scene's own grid; for a warped scene that of its default warp."""
+    bands: tuple[int, int, int]
+    """1-based bands to be shown as red, green, blue. Gray and palette scenes name one band thrice."""
+    dtype: str
+    """NumPy's name for the type of these bands."""
+    nodata: NodataRule
+    datetime: str | None
+    """ISO 8601 in UTC, from the file's tags."""
+    warped: bool
+    """True where the file has only ground control points and is read through GDAL's default warp."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in scene pixels."""
+        return int(self.geobox.shape[0]), int(self.geobox.shape[1])
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's entry; `from_json` gives an equal scene back."""
+        return {
+            "scene_id": self.scene_id,
+            "href": self.href,
+            "etag": self.etag,
+            "crs": str(self.geobox.crs),
+            "transform": list(self.geobox.affine[:6]),
+            "shape": list(self.shape),
+            "bands": list(self.bands),
+            "dtype": self.dtype,
+            "nodata": {"kind": self.nodata.kind, "value": self.nodata.value},
+            "datetime": self.datetime,
+            "warped": self.warped,
+        }
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "Scene":
+        """A scene from the manifest's entry; keys that others added are ignored."""
+        red, green, blue = entry["bands"]
+        return cls(
+            scene_id=entry["scene_id"],
+            href=entry["href"],
+            etag=entry["etag"],
+            geobox=_geobox(entry["shape"], Affine(*entry["transform"]), entry["crs"]),
+            bands=(red, green, blue),
+            dtype=entry["dtype"],
+            nodata=NodataRule(**entry["nodata"]),
+            datetime=entry["datetime"],
+            warped=entry["warped"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What became of the inputs: every one is among the scenes or among the problems."""
+
+    scenes: list[Scene]
+    """In order of the inputs; within a glob or directory by name. A file given twice is one scene."""
+    problems: list[Problem]
+
+
+def resolve(inputs: Sequence[str], *, bands: tuple[int, ...] | None = None, nodata: float | None = None) -> Resolved:
+    """Turn paths, globs, directories and fsspec URLs into scenes, reading headers only.
+
+    Args:
+        inputs: a directory means the `*.tif` and `*.tiff` directly in it; `dir/**/*.tif` descends. Globs work in URLs
+            too, but not in http(s) ones, where `?` and `[` mean something else and nothing can be listed.
+        bands: one or three 1-based numbers (red, green, blue); None decides by the colour interpretation, else 1, 2, 3.
+        nodata: overrides the files' own rule; NaN says that only NaN is no data.
+
+    Raises nothing on bad input: all problems of all inputs are in the result.
+    """
+    problems: list[Problem] = []
+    hrefs: list[str] = []
+    for given in inputs:
+        found, problem = _expand(given)
+        hrefs += found
+        problems += [] if problem is None else [Problem(given, problem)]
+    if bands is not None and (len(bands) not in {1, 3} or min(bands) < 1):
+        chosen = ",".join(map(str, bands))
+        problems.append(Problem("--bands", f"{chosen} is not one or three band numbers from 1; use e.g. 3,2,1."))
+        bands = None
+    scenes: list[Scene] = []
+    with warnings.catch_warnings(), ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # we report it as a problem
+        for scene_or_problems in pool.map(lambda href: _look_at(href, bands, nodata), dict.fromkeys(hrefs)):
+            if isinstance(scene_or_problems, Scene):
+                scenes.append(scene_or_problems)
+            else:
+                problems += scene_or_problems
+    return Resolved(_with_unique_ids(scenes), problems)
+
+
+def _expand(given: str) -> tuple[list[str], str | None]:
+    """Absolute hrefs that an input stands for, and what is wrong with it."""
+    if given.startswith("file://"):
+        given = given.removeprefix("file://")
+    try:
+        return _expand_url(given) if is_url(given) else _expand_path(given)
+    except (OSError, ValueError, ImportError) as error:  # no bucket, no permission, unknown protocol, missing package
+        return [], f"cannot be listed: {_one_line(error)}; check the address and the credentials."
+
+
+def _expand_path(given: str) -> tuple[list[str], str | None]:
+    path = Path(os.path.normpath(Path(given).absolute()))
+    if path.is_dir():
+        found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in _TIFF_SUFFIXES and p.is_file()]
+        return [str(p) for p in found], None if found else "holds no *.tif or *.tiff; use `dir/**/*.tif` to descend."
+    if path.is_file():
+        return [str(path)], None
+    if glob.has_magic(given):
+        matches = [m for m in sorted(glob.glob(str(path), recursive=True)) if Path(m).is_file()]  # noqa: PTH207 -- absolute
+        return matches, None if matches else "matches no file; check the pattern and quote it."
+    return [], "no such file or directory; check the path."
+
+
+def _expand_url(given: str) -> tuple[list[str], str | None]:
+    if given.startswith(("http://", "https://")):
+        return [given], None
+    fs, path = fsspec.core.url_to_fs(given)
+    if glob.has_magic(path):
+        matches = sorted(fs.glob(path))
+        return [fs.unstrip_protocol(m) for m in matches], None if matches else "matches no object; check the pattern."
+    if not fs.exists(path):
+        return [], "no such object; check the address."
+    if not fs.isdir(path):
+        return [given], None
+    matches = sorted(p for p in fs.ls(path, detail=False) if Path(p).suffix.lower() in _TIFF_SUFFIXES)
+    return [fs.unstrip_protocol(m) for m in matches], None if matches else "holds no *.tif or *.tiff; use `**/*.tif`."
+
+
+def _look_at(href: str, bands: tuple[int, ...] | None, nodata: float | None) -> Scene | list[Problem]:
+    try:
+        with open_raster(href) as dataset:
+            checked = _Header(dataset, bands, nodata)
+            if checked.problems:
+                return [Problem(href, p) for p in checked.problems]
+            return checked.scene(href)
+    except (RasterioIOError, OSError, ImportError) as error:
+        return [Problem(href, f"cannot be opened as a raster: {_one_line(error)}; give a GeoTIFF, JPEG 2000 or VRT.")]
+
+
+class _Header:
+    """One open dataset against what we need of it."""
+
+    def __init__(self, dataset: Any, bands: tuple[int, ...] | None, nodata: float | None) -> None:  # noqa: ANN401
+        self._dataset = dataset
+        self._nodata = nodata
+        self._has_gcps = bool(dataset.gcps[0])
+        self._warped = dataset.transform.is_identity and self._has_gcps
+        self.problems = [*self._grid_problems(), *self._file_problems()]
+        if dataset.count == 0:
+            self.problems.append("has no bands; give one of its subdatasets as a file of its own.")
+            return
+        self._bands = _choose_bands(dataset.colorinterp, bands)
+        beyond = sorted({b for b in self._bands if b > dataset.count})
+        if beyond:
+            self.problems.append(f"band {beyond[0]} of {dataset.count}; choose from 1 to {dataset.count} with --bands.")
+            return
+        self._dtype = np.result_type(*(dataset.dtypes[b - 1] for b in self._bands)).name
+        self.problems += self._value_problems()
+
+    def _grid_problems(self) -> list[str]:
+        dataset, problems = self._dataset, []
+        crs = dataset.gcps[1] if self._warped else dataset.crs
+        if crs is None:
+            problems.append("no coordinate reference system; assign one: `gdal_edit.py -a_srs EPSG:CODE FILE`.")
+        if dataset.transform.is_identity and not self._has_gcps:
+            way = "orthorectify it by its RPCs first" if dataset.rpcs else "georeference it first"
+            problems.append(f"neither a transform nor ground control points; {way}.")
+        elif dataset.transform.is_degenerate:
+            problems.append(f"transform {tuple(dataset.transform[:6])} has no area; georeference it again.")
+        return problems
+
+    def _file_problems(self) -> list[str]:
+        gone = missing_files(self._dataset)
+        return [f"refers to {gone[0]}, which is not there ({len(gone)} such); restore it."] if gone else []
+
+    def _value_problems(self) -> list[str]:
+        problems = []
+        if self._dtype not in DTYPES:
+            problems.append(f"dtype {self._dtype} is not one of {', '.join(DTYPES)}; convert it: `gdal_translate -ot`.")
+        elif self._nodata is not None and not _fits(self._nodata, self._dtype):
+            problems.append(f"--nodata {self._nodata:g} is no {self._dtype}; give a value that its pixels can have.")
+        tags = sorted({str(self._dataset.nodatavals[b - 1]) for b in self._bands})
+        if self._nodata is None and len(tags) > 1:
+            problems.append(f"its bands have different nodata values ({', '.join(tags)}); say which with --nodata.")
+        return problems
+
+    def scene(self, href: str) -> Scene:
+        """The scene, its id not yet unique. Only to be called where there are no problems."""
+        return Scene(
+            scene_id=slug(Path(href.split("?", maxsplit=1)[0]).stem, prefix="s"),
+            href=href,
+            etag=version_of(href, self._dataset),
+            geobox=self._grid(),
+            bands=self._bands,
+            dtype=self._dtype,
+            nodata=self._rule(),
+            datetime=_datetime(self._dataset),
+            warped=self._warped,
+        )
+
+    def _grid(self) -> GeoBox:
+        if not self._warped:
+            return _geobox(self._dataset.shape, self._dataset.transform, _crs_text(self._dataset.crs))
+        with default_warp(self._dataset) as warped:
+            return _geobox(warped.shape, warped.transform, _crs_text(warped.crs))
+
+    def _rule(self) -> NodataRule:
+        """What the user says, then the tag, the mask band, the alpha band."""
+        first = self._bands[0] - 1
+        value = self._dataset.nodatavals[first] if self._nodata is None else self._nodata
+        if value is not None:
+            # NaN and infinity are never data anyway; as a value they would equal nothing, not even themselves
+            return NodataRule("value", float(value)) if math.isfinite(value) else NodataRule("none")
+        flags = self._dataset.mask_flag_enums[first]
+        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+            return NodataRule("mask")
+        return NodataRule("alpha" if ColorInterp.alpha in self._dataset.colorinterp else "none")
+
+
+def _choose_bands(colours: Sequence[ColorInterp], requested: tuple[int, ...] | None) -> tuple[int, int, int]:
+    if requested is not None:
+        red, green, blue = requested if len(requested) == 3 else requested * 3  # noqa: PLR2004 -- red, green, blue
+        return red, green, blue
+    rgb = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+    if all(colour in colours for colour in rgb):
+        red, green, blue = (list(colours).index(colour) + 1 for colour in rgb)
+        return red, green, blue
+    shown = [i for i, colour in enumerate(colours, start=1) if colour != ColorInterp.alpha] or [1]
+    if len(shown) < 3 or colours[shown[0] - 1] == ColorInterp.palette:  # noqa: PLR2004
+        return shown[0], shown[0], shown[0]
+    return shown[0], shown[1], shown[2]
+
+
+def _with_unique_ids(scenes: Sequence[Scene]) -> list[Scene]:
+    """All of those that share a stem get a hash of their href, so that the order of the inputs decides nothing."""
+    counts = Counter(scene.scene_id for scene in scenes)
+    return [
+        scene if counts[scene.scene_id] == 1 else replace(scene, scene_id=f"{scene.scene_id}-{short_hash(scene.href)}")
+        for scene in scenes
+    ]
+
+
+def _fits(value: float, dtype: str) -> bool:
+    if np.issubdtype(dtype, np.floating):
+        return True
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and limits.min <= value <= limits.max
+
+
+def _geobox(shape: Sequence[int], transform: Affine, crs: str) -> GeoBox:
+    return GeoBox((shape[0], shape[1]), transform, CRS(crs))
+
+
+def _crs_text(crs: Any) -> str:  # noqa: ANN401
+    """`EPSG:32633`, `IAU_2015:30100`; WKT for a CRS that no authority knows exactly so."""
+    authority = crs.to_authority(confidence_threshold=100)
+    return ":".join(authority) if authority else str(crs.to_wkt())
+
+
+def _datetime(dataset: Any) -> str | None:  # noqa: ANN401
+    """When it was taken. TIFF has no time zone; UTC is what providers write, so UTC is what we read."""
+    text = dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME") or dataset.tags().get("TIFFTAG_DATETIME")
+    for form in ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"):
+        try:
+            return datetime.strptime(text or "", form).replace(tzinfo=UTC).isoformat().replace("+00:00", "Z")
+        except ValueError:
+            continue  # an unreadable date is no reason to refuse a scene: the column is nullable
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
