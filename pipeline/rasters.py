@@ -90,8 +90,13 @@ def _local_facts(path: Path) -> list[str]:
 
 
 def _remote_facts(href: str) -> list[list[str]]:
-    fs, path = fsspec.core.url_to_fs(href)
-    info = fs.info(path)
+    try:
+        fs, path = fsspec.core.url_to_fs(href)
+        info = fs.info(path)
+    except Exception as error:
+        raise OSError(
+            f"its version cannot be asked for: {error}"
+        ) from error  # every store's client raises its own kinds
     known = [[key, str(info[key])] for key in _VERSION_KEYS if info.get(key)]
     if not known:
         logger.warning("%s: the server names no version; a change that keeps the size goes unnoticed", href)

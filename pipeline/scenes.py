@@ -158,7 +158,7 @@ def _expand(given: str) -> tuple[list[str], str | None]:
         given = given.removeprefix("file://")
     try:
         return _expand_url(given) if is_url(given) else _expand_path(given)
-    except (OSError, ValueError, ImportError) as error:  # no bucket, no permission, unknown protocol, missing package
+    except Exception as error:  # noqa: BLE001 -- every store's client raises its own kinds; none is lost, each is reported
         return [], f"cannot be listed: {_one_line(error)}; check the address and the credentials."
 
 
@@ -226,6 +226,8 @@ class _Header:
         crs = dataset.gcps[1] if self._warped else dataset.crs
         if crs is None:
             problems.append("no coordinate reference system; assign one: `gdal_edit.py -a_srs EPSG:CODE FILE`.")
+        elif not (crs.is_geographic or crs.is_projected):
+            problems.append("its coordinate reference system is local, bound to no planet; assign a geodetic one.")
         if dataset.transform.is_identity and not self._has_gcps:
             way = "orthorectify it by its RPCs first" if dataset.rpcs else "georeference it first"
             problems.append(f"neither a transform nor ground control points; {way}.")
