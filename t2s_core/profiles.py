@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from t2s_core.errors import BadInput
 
@@ -13,11 +13,18 @@ class _Strict(BaseModel):
 
 
 class PromptTemplate(_Strict):
-    """System text, then the image, then the user text: the order that lets all queries of a tile share the image's prefix."""
+    """System text, the image, the user text: the order that lets all queries of a tile share the image's prefix."""
 
     system: str = Field(min_length=1)
     user: str
     """Must contain `{query}` once; nothing else is interpreted, braces in a query are just text."""
+
+    @field_validator("user")
+    @classmethod
+    def _asks_once(cls, user: str) -> str:
+        if (count := user.count("{query}")) != 1:
+            raise ValueError(f"must contain {{query}} exactly once, has it {count} times")
+        return user
 
     def user_text(self, query: str) -> str:
         """The user text for one query. Replaced, not formatted: a query is untrusted."""
@@ -69,11 +76,16 @@ def read_segmenter_profile(path: Path) -> SegmenterProfile:
 P = TypeVar("P", bound=_Strict)
 
 
-def _read(path: Path, kind: type[P]) -> P:
+def read_template(path: Path) -> PromptTemplate:
+    """Read a template: JSON with the keys `system` and `user`. Raises `BadInput` with the file and the first faults."""
+    return _read(path, PromptTemplate, hint="name a JSON file with the keys system and user")
+
+
+def _read(path: Path, kind: type[P], hint: str = "a model's directory needs a profile.json") -> P:
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; a model's directory needs a profile.json") from error
+        raise BadInput(f"{path}: {error.strerror}; {hint}") from error
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise BadInput(f"{path}: {faults}") from error

@@ -18,7 +18,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InstancePrompt:
-    """One object, as the prompter points at it. Which frame it is in, the variable's name says (`*_model_px`, `*_tile_px`)."""
+    """One object, as the prompter points at it. Its variable's name says which frame: `*_model_px`, `*_tile_px`."""
 
     box: Box
     """XYXY, half-open: x0 < x1 and y0 < y1, within the frame."""
@@ -27,9 +27,16 @@ class InstancePrompt:
 
     def rescaled(self, source: Frame, target: Frame) -> Self:
         """The same object in another frame that shows the same ground (squashed, not cropped)."""
-        sx, sy = target.width / source.width, target.height / source.height
+
+        # Multiplied first, divided after: both roundings are monotonic, so what is within `source` is within `target`.
+        def along_x(x: float) -> float:
+            return x * target.width / source.width
+
+        def along_y(y: float) -> float:
+            return y * target.height / source.height
+
         x0, y0, x1, y1 = self.box
         return type(self)(
-            box=(x0 * sx, y0 * sy, x1 * sx, y1 * sy),
-            points=tuple((x * sx, y * sy) for x, y in self.points),
+            box=(along_x(x0), along_y(y0), along_x(x1), along_y(y1)),
+            points=tuple((along_x(x), along_y(y)) for x, y in self.points),
         )
