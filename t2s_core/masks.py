@@ -1,0 +1,122 @@
+"""Low-resolution mask logits: stored as small integers, cropped, and brought to full resolution again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from t2s_core.errors import ContractError
+
+LOGIT_LIMIT = 8.0
+"""Logits are clipped to +-8: probabilities of 0.0003 and 0.9997, beyond which certainty changes nothing."""
+CODE_MAX = 254
+"""Even, so that the logit 0 has a code of its own, 127, and the threshold at even odds survives. 255 stays free."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedLogits:
+    """One object's logits as uint8, cropped to where they are not at the lower limit."""
+
+    codes: NDArray[np.uint8]
+    """(h, w), 0 to 254. Code c stands for the logit c / 254 * 16 - 8; 127 is exactly 0. May be empty, (0, 0)."""
+    offset: tuple[int, int]
+    """(row, column) of the crop's upper left pixel in the full array; (0, 0) for an empty crop."""
+    shape: tuple[int, int]
+    """(height, width) of the full array. Outside the crop the code is 0: the logit is -8."""
+
+    def full_codes(self) -> NDArray[np.uint8]:
+        """(height, width): the codes with the crop's surroundings restored."""
+        full = np.zeros(self.shape, np.uint8)
+        row, column = self.offset
+        height, width = self.codes.shape
+        full[row : row + height, column : column + width] = self.codes
+        return full
+
+    def to_logits(self) -> NDArray[np.float32]:
+        """(height, width): logits within +-8, at most 8 / 254 from what was quantised and clipped."""
+        # Multiplied before it is divided, so that 127 gives exactly 0.
+        logits: NDArray[np.float32] = self.full_codes().astype(np.float32) * np.float32(2 * LOGIT_LIMIT)
+        return logits / np.float32(CODE_MAX) - np.float32(LOGIT_LIMIT)
+
+
+def quantise(logits: NDArray[np.float32]) -> QuantisedLogits:
+    """Clip to +-8, round to 254 steps, crop away what is surely not the object.
+
+    Args:
+        logits: (height, width). Infinite values are clipped like others.
+
+    Raises:
+        ContractError: The array has another dimension or holds NaN.
+
+    """
+    if logits.ndim != 2:  # noqa: PLR2004
+        raise ContractError(f"logits of shape {logits.shape} cannot be quantised; they must be (height, width)")
+    if np.isnan(logits).any():
+        raise ContractError("logits with NaN cannot be quantised; check the segmenter's output before")
+    clipped = np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT).astype(np.float64)
+    codes = np.rint((clipped + LOGIT_LIMIT) / (2 * LOGIT_LIMIT) * CODE_MAX).astype(np.uint8)
+    height, width = codes.shape
+    rows, columns = np.flatnonzero(codes.any(axis=1)), np.flatnonzero(codes.any(axis=0))
+    if rows.size == 0:
+        return QuantisedLogits(np.zeros((0, 0), np.uint8), (0, 0), (height, width))
+    top, left = int(rows[0]), int(columns[0])
+    crop = np.ascontiguousarray(codes[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1])
+    return QuantisedLogits(crop, (top, left), (height, width))
+
+
+def upsample(
+    logits: NDArray[np.float32], out_shape: tuple[int, int], window: tuple[slice, slice] | None = None
+) -> NDArray[np.float32]:
+    """Bilinear resize with half-pixel centres, as SAM resizes its masks (`align_corners=False`).
+
+    Where `out_shape` is smaller than the logits, the pixels in between are averaged instead of skipped.
+
+    Args:
+        logits: (h, w), covering the same ground as the result.
+        out_shape: (height, width) of the whole result.
+        window: (rows, columns) of the result that are wanted, as slices without steps: the result is
+            `upsample(logits, out_shape)[window]`, at the cost of the window alone.
+
+    Returns:
+        float32 of the window's shape. The very array where the shapes are equal and no window is asked for.
+
+    """
+    height, width = out_shape
+    if logits.shape == out_shape:
+        return logits if window is None else logits[window]
+    rows, columns = (slice(0, height), slice(0, width)) if window is None else window
+    top, bottom, _ = rows.indices(height)
+    left, right, _ = columns.indices(width)
+    if bottom <= top or right <= left:
+        return np.zeros((max(bottom - top, 0), max(right - left, 0)), np.float32)
+    h, w = logits.shape
+    # Pillow samples beyond the box where the kernel reaches over its border, so windows join without seams.
+    box = (left * w / width, top * h / height, min(right * w / width, w), min(bottom * h / height, h))
+    source = Image.fromarray(np.ascontiguousarray(logits, dtype=np.float32))
+    resized = source.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(resized, dtype=np.float32)
+
+
+def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The logistic function, any shape. Written with tanh, which does not overflow."""
+    half = np.float32(0.5)
+    result: NDArray[np.float32] = half * (np.float32(1) + np.tanh(half * logits.astype(np.float32, copy=False)))
+    return result
+
+
+def union(logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The mask of all objects together: where any of them is, the most certain of them speaks.
+
+    Args:
+        logits: At least one array, all (h, w) alike.
+
+    Raises:
+        ValueError: There is none: the shape of nothing is unknown.
+
+    """
+    if not logits:
+        raise ValueError("the union of no masks has no shape")
+    highest: NDArray[np.float32] = np.maximum.reduce(list(logits))
+    return highest
