@@ -1,0 +1,158 @@
+"""Tile results of one query, blended into one block of the scene's own grid.
+
+All sums are of integers, so the outcome does not depend on the order of the tiles, and tiles that agree on a pixel
+reproduce exactly what they agree on.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.results import MaskRecord, TileResult
+from pipeline.tiling import TileGrid, Window
+from t2s_core import masks
+
+NOBODY_LOOKED = 255
+"""Nodata, outside the area of interest, or no tile gave a usable answer."""
+CERTAIN = 254
+"""The stored code of probability 1."""
+
+_UNITS_PER_CODE = 256  # a tile's own probability is finer than the stored one, so that blending rounds once
+_CERTAIN_UNITS = CERTAIN * _UNITS_PER_CODE
+_FULL_TAPER = 256
+_FULL_TRUST = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A rectangle of a stitched mosaic."""
+
+    window_scene_px: Window
+    probability: NDArray[np.uint8]
+    """(height, width): 0 to 254 is probability 0 to 1; 255 means that nobody looked."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileView:
+    """What one tile says of a part of its window."""
+
+    probability_units: NDArray[np.int64]
+    """(height, width): 0 to 254 * 256, of the likeliest instance; 0 where there is none."""
+    trust: NDArray[np.int64]
+    """(height, width): 1 to 255, the predicted IoU of the instance that claims the pixel; 255 where none does."""
+    looked: NDArray[np.bool_]
+    """(height, width): True where the tile has data."""
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """(height, width): this tile's own probability as a mosaic would store it, 255 where it has no data."""
+        codes = (self.probability_units + _UNITS_PER_CODE // 2) // _UNITS_PER_CODE
+        return np.where(self.looked, codes, NOBODY_LOOKED).astype(np.uint8)
+
+
+def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[int, TileGrid]) -> Block:
+    """Blend one query's tile results into `block` (window_scene_px, within the scene).
+
+    A pixel's probability is the mean over the tiles that saw it, weighted by a taper across the overlaps and by how
+    sure the segmenter was of the claiming instance. Tiles of all levels blend alike, and results that do not touch the
+    block, or where the model gave no usable answer, add nothing.
+    """
+    weighted = np.zeros((block.height, block.width), np.int64)
+    weights = np.zeros((block.height, block.width), np.int64)
+    for result in results:
+        part = block.intersection(result.window_scene_px)
+        if part is None or not result.status.seen:
+            continue
+        view = view_of(result, part)
+        weight = _taper(result, grids[result.tile.level], part) * view.trust * view.looked
+        weighted[part.slices_in(block)] += weight * view.probability_units
+        weights[part.slices_in(block)] += weight
+    return Block(block, _weighted_mean(weighted, weights))
+
+
+def threshold_mask(probability: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
+    """1 where the stored probability is at least `threshold` (0 to 1), else 0; 255 stays 255. Any shape."""
+    decision = (np.arange(256) / CERTAIN >= threshold).astype(np.uint8)
+    decision[NOBODY_LOOKED] = NOBODY_LOOKED
+    return decision[probability]
+
+
+def view_of(result: TileResult, part: Window) -> TileView:
+    """What a tile says of `part`, a window_scene_px within the tile's own."""
+    shape = (part.height, part.width)
+    units = np.zeros(shape, np.int64)
+    trust = np.full(shape, _FULL_TRUST, np.int64)
+    for mask in result.masks:
+        area = _reach(mask, result.window_scene_px, part)
+        if area is None:
+            continue
+        inside = area.slices_in(part)
+        instance_units = _instance_units(mask, result.window_scene_px, area)
+        # Where instances compete the likelier one speaks; of equals the first.
+        speaks = instance_units > units[inside]
+        claims = instance_units >= _CERTAIN_UNITS // 2
+        trust[inside] = np.where(speaks, np.where(claims, _trust(mask), _FULL_TRUST), trust[inside])
+        units[inside] = np.maximum(units[inside], instance_units)
+    if result.valid is None:
+        return TileView(units, trust, np.ones(shape, np.bool_))
+    return TileView(units, trust, result.valid[part.slices_in(result.window_scene_px)])
+
+
+def _trust(mask: MaskRecord) -> int:
+    # Never 0: a claim that only one tile could make must stay visible, however doubtful.
+    return max(1, round(min(1.0, mask.predicted_iou) * _FULL_TRUST))
+
+
+def _reach(mask: MaskRecord, tile: Window, part: Window) -> Window | None:
+    """The piece of `part` that the instance's cropped logits can touch: the crop and what interpolation adds around."""
+    (row, col), (height, width) = mask.logits.offset, mask.logits.codes.shape
+    if mask.logits.codes.size == 0:
+        return None
+    y_scale, x_scale = tile.height / mask.logits.shape[0], tile.width / mask.logits.shape[1]
+    return part.intersection(
+        Window(
+            # One pixel of the logits where they are enlarged, one of the scene where they are reduced.
+            tile.x0 + int(np.floor((col - 1) * x_scale)) - 1,
+            tile.y0 + int(np.floor((row - 1) * y_scale)) - 1,
+            tile.x0 + int(np.ceil((col + width + 1) * x_scale)) + 1,
+            tile.y0 + int(np.ceil((row + height + 1) * y_scale)) + 1,
+        )
+    )
+
+
+def _instance_units(mask: MaskRecord, tile: Window, area: Window) -> NDArray[np.int64]:
+    rows, cols = area.slices_in(tile)
+    logits = masks.upsample(mask.logits.to_logits(), (tile.height, tile.width), window=(rows, cols))
+    return np.rint(masks.probability(logits).astype(np.float64) * _CERTAIN_UNITS).astype(np.int64)
+
+
+def _taper(result: TileResult, grid: TileGrid, part: Window) -> NDArray[np.int64]:
+    """(height, width) of `part`: 1 to 256 * 256, falling linearly across each overlap with a neighbour."""
+    row, col = result.tile.row, result.tile.col
+    tile = result.window_scene_px
+    shared_above = grid.window(row - 1, col).y1 - tile.y0 if row > 0 else 0
+    shared_below = tile.y1 - grid.window(row + 1, col).y0 if row < grid.rows - 1 else 0
+    shared_left = grid.window(row, col - 1).x1 - tile.x0 if col > 0 else 0
+    shared_right = tile.x1 - grid.window(row, col + 1).x0 if col < grid.cols - 1 else 0
+    rows, cols = part.slices_in(tile)
+    along_y = _ramp(tile.height, shared_above, shared_below)[rows]
+    along_x = _ramp(tile.width, shared_left, shared_right)[cols]
+    return along_y[:, np.newaxis] * along_x[np.newaxis, :]
+
+
+def _ramp(side_px: int, shared_before_px: int, shared_after_px: int) -> NDArray[np.int64]:
+    """(side_px,): 256, less within the overlaps; never 0, so that every pixel a tile saw counts."""
+    place = np.arange(side_px, dtype=np.int64)
+    rising = _FULL_TAPER * (place + 1) // (shared_before_px + 1)
+    falling = _FULL_TAPER * (side_px - place) // (shared_after_px + 1)
+    ramp: NDArray[np.int64] = np.clip(np.minimum(rising, falling), 1, _FULL_TAPER)
+    return ramp
+
+
+def _weighted_mean(weighted: NDArray[np.int64], weights: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Rounded half up to codes; 255 where no weight is."""
+    per_code = np.maximum(weights, 1) * _UNITS_PER_CODE
+    codes = (weighted + per_code // 2) // per_code
+    return np.where(weights > 0, codes, NOBODY_LOOKED).astype(np.uint8)

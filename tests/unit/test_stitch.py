@@ -1,0 +1,197 @@
+"""Laws of blending: whatever tiles agree on comes out unchanged, and what nobody saw stays unseen."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pipeline.results import MaskRecord, TileResult, TileStatus
+from pipeline.stitch import NOBODY_LOOKED, stitch_window, threshold_mask, view_of
+from pipeline.tiling import TileGrid, TileKey, Window
+from t2s_core.masks import QuantisedLogits, quantise
+
+Drawn = tuple[int, int, list[NDArray[np.float32]]]
+"""(width, height, logits of each instance)"""
+
+
+def tile_result(
+    grid: TileGrid,
+    row: int,
+    col: int,
+    instances: list[NDArray[np.float32]],
+    *,
+    status: TileStatus = TileStatus.OK,
+    predicted_iou: float = 0.9,
+    valid: NDArray[np.bool_] | None = None,
+) -> TileResult:
+    return TileResult(
+        key=f"{grid.level}-{row}-{col}",
+        tile=TileKey("scene", grid.level, row, col),
+        window_scene_px=grid.window(row, col),
+        query_id="query",
+        query="where is it?",
+        status=status,
+        reason="",
+        reply="",
+        reasoning=f"seen in {row},{col}",
+        n_tokens=1,
+        prompts=(),
+        masks=tuple(MaskRecord(quantise(i), predicted_iou) for i in instances),
+        valid=valid,
+        prompter="p@1",
+        segmenter="s@1",
+        run_id="run",
+    )
+
+
+def ideal_results(grid: TileGrid, instances: list[NDArray[np.float32]]) -> list[TileResult]:
+    """What a segmenter gives that answers at native resolution and sees in a crop just what is in the whole."""
+    results = []
+    for row in range(grid.rows):
+        for col in range(grid.cols):
+            window = grid.window(row, col)
+            crops = []
+            for logits in instances:
+                padded = np.full((grid.side, grid.side), -8.0, np.float32)
+                part = logits[window.y0 : window.y1, window.x0 : window.x1]
+                padded[: part.shape[0], : part.shape[1]] = part
+                crops.append(padded)
+            results.append(tile_result(grid, row, col, crops, predicted_iou=0.2 + 0.7 * ((row + col) % 2)))
+    return results
+
+
+def stitched(width: int, height: int, results: list[TileResult], grids: Mapping[int, TileGrid]) -> NDArray[np.uint8]:
+    return stitch_window(Window(0, 0, width, height), results, grids).probability
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> Drawn:
+    width, height = draw(st.integers(5, 60)), draw(st.integers(5, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = draw(st.integers(0, 3))
+    return width, height, [rng.uniform(-9, 9, (height, width)).astype(np.float32) for _ in range(n)]
+
+
+@given(scene=scenes(), tile_px=st.integers(4, 40), share=st.floats(0, 0.5), shuffle=st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_tiling_an_ideal_segmenter_changes_nothing(
+    scene: Drawn, tile_px: int, share: float, shuffle: random.Random
+) -> None:
+    width, height, instances = scene
+    whole = TileGrid(width, height, max(width, height), 0)
+    grid = TileGrid(width, height, tile_px, int(share * tile_px))
+    tiles = ideal_results(grid, instances)
+    shuffle.shuffle(tiles)
+    np.testing.assert_array_equal(
+        stitched(width, height, tiles, {1: grid}), stitched(width, height, ideal_results(whole, instances), {1: whole})
+    )
+
+
+@given(scene=scenes(), block=st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(1, 40), st.integers(1, 40)))
+@settings(max_examples=30, deadline=None)
+def test_a_block_is_the_same_piece_of_the_whole(scene: Drawn, block: tuple[int, int, int, int]) -> None:
+    width, height, instances = scene
+    grid = TileGrid(width, height, 16, 5)
+    x0, y0, w, h = block
+    window = Window(x0, y0, min(width, x0 + w), min(height, y0 + h))
+    tiles = ideal_results(grid, instances)
+    whole = stitched(width, height, tiles, {1: grid})
+    np.testing.assert_array_equal(
+        stitch_window(window, tiles, {1: grid}).probability, whole[window.y0 : window.y1, window.x0 : window.x1]
+    )
+
+
+@given(tile_px=st.integers(8, 64), share=st.floats(0, 0.5), level=st.sampled_from([1, 2, 4]))
+@settings(max_examples=30, deadline=None)
+def test_constant_logits_stay_constant_at_any_resolution_and_level(tile_px: int, share: float, level: int) -> None:
+    grid = TileGrid(150, 90, tile_px, int(share * tile_px), level)
+    results = [
+        tile_result(grid, row, col, [np.zeros((16, 16), np.float32)])
+        for row in range(grid.rows)
+        for col in range(grid.cols)
+    ]
+    assert set(np.unique(stitched(150, 90, results, {level: grid}))) == {127}
+
+
+@pytest.mark.parametrize("status", [s for s in TileStatus if not s.seen])
+def test_what_only_unusable_tiles_cover_is_unseen(status: TileStatus) -> None:
+    grid = TileGrid(20, 10, 10, 0)
+    results = [tile_result(grid, 0, 0, [], status=status), tile_result(grid, 0, 1, [], status=TileStatus.NO_TARGET)]
+    probability = stitched(20, 10, results, {1: grid})
+    assert (probability[:, :10] == NOBODY_LOOKED).all()
+    assert (probability[:, 10:] == 0).all()
+
+
+def test_nothing_is_masked_where_there_is_no_data() -> None:
+    grid = TileGrid(10, 10, 10, 0)
+    valid = np.ones((10, 10), np.bool_)
+    valid[3:6] = False
+    probability = stitched(10, 10, [tile_result(grid, 0, 0, [np.full((4, 4), 8, np.float32)], valid=valid)], {1: grid})
+    np.testing.assert_array_equal(probability == NOBODY_LOOKED, ~valid)
+    np.testing.assert_array_equal(threshold_mask(probability, 0.5), np.where(valid, 1, NOBODY_LOOKED))
+
+
+def test_a_doubtful_claim_counts_less_than_a_clear_view() -> None:
+    grid = TileGrid(12, 8, 8, 4)
+    clear = tile_result(grid, 0, 1, [], status=TileStatus.NO_TARGET)
+    claim = [np.full((8, 8), 8, np.float32)]
+    sure = stitched(12, 8, [tile_result(grid, 0, 0, claim, predicted_iou=1.0), clear], {1: grid})
+    doubtful = stitched(12, 8, [tile_result(grid, 0, 0, claim, predicted_iou=0.1), clear], {1: grid})
+    overlap = slice(4, 8)
+    assert (doubtful[:, overlap] < sure[:, overlap]).all()
+    np.testing.assert_array_equal(doubtful[:, :4], sure[:, :4])  # alone, a doubtful claim still stands
+    assert (np.diff(sure[0].astype(int)) <= 0).all()  # and fades towards the neighbour's side
+
+
+def test_a_pixel_above_the_threshold_is_above_it_in_some_tile() -> None:
+    rng = np.random.default_rng(3)
+    grid = TileGrid(40, 40, 24, 12)
+    results = [
+        tile_result(grid, r, c, [rng.uniform(-4, 4, (7, 7)).astype(np.float32)], predicted_iou=float(rng.uniform()))
+        for r in range(grid.rows)
+        for c in range(grid.cols)
+    ]
+    claimed = np.zeros((40, 40), np.bool_)
+    for result in results:
+        part = result.window_scene_px.intersection(Window(0, 0, 40, 40))
+        assert part is not None
+        claimed[part.slices_in(Window(0, 0, 40, 40))] |= threshold_mask(view_of(result, part).codes, 0.6) == 1
+    mask = threshold_mask(stitched(40, 40, results, {1: grid}), 0.6) == 1
+    assert mask.any()
+    assert claimed[mask].all()
+
+
+@given(
+    crop=st.tuples(st.integers(0, 10), st.integers(0, 10), st.integers(1, 6), st.integers(1, 6)),
+    side=st.sampled_from([5, 12, 16, 33, 64]),
+)
+@settings(max_examples=40, deadline=None)
+def test_cropping_logits_changes_nothing(crop: tuple[int, int, int, int], side: int) -> None:
+    """The cheap way, around the crop only, gives what the whole array gives."""
+    row, col, height, width = crop
+    codes = np.zeros((16, 16), np.uint8)
+    codes[row : row + height, col : col + width] = 254
+    grid = TileGrid(side, side, side, 0)
+    base = tile_result(grid, 0, 0, [np.zeros((16, 16), np.float32)])
+    cropped = QuantisedLogits(codes[row : row + height, col : col + width], (row, col), (16, 16))
+    full = QuantisedLogits(codes, (0, 0), (16, 16))
+    views = [view_of(_with_mask(base, logits), Window(0, 0, side, side)).codes for logits in (cropped, full)]
+    np.testing.assert_array_equal(*views)
+
+
+def _with_mask(result: TileResult, logits: QuantisedLogits) -> TileResult:
+
+    return replace(result, masks=(MaskRecord(logits, 0.9),))
+
+
+@pytest.mark.parametrize(("threshold", "lowest"), [(0.5, 127), (100 / 254, 100), (0.001, 1), (0.999, 254)])
+def test_threshold_is_inclusive_and_keeps_unseen(threshold: float, lowest: int) -> None:
+    mask = threshold_mask(np.arange(256, dtype=np.uint8), threshold)
+    assert int(np.flatnonzero(mask == 1)[0]) == lowest
+    assert mask[255] == NOBODY_LOOKED
+    assert (mask[lowest:255] == 1).all()
