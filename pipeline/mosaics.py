@@ -1,0 +1,396 @@
+"""Mosaics in Zarr v3: `masks.zarr/<scene_id>/<query_id>/`, on the scene's own grid.
+
+A group holds `probability`, `mask`, one `coverage_l<factor>` per level of tiles, coordinates, and its overviews as
+child groups `2`, `4`, ... . Every chunk (every shard, where sharded) has exactly one writer, which is proved before
+the first write.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from zarr.codecs import BloscCodec
+from zarr.errors import ZarrUserWarning
+from zarr.storage import FsspecStore, LocalStore
+
+from pipeline.georef import YX, add_coordinates, georeference, overview_dims, overview_geobox, pyramid, shape_yx
+from pipeline.overviews import halve_by_maximum, halve_by_mean
+from pipeline.queries import Query
+from pipeline.results import TileStatus
+from pipeline.scenes import Scene
+from pipeline.sources import Sources, read_sources, sources_touching
+from pipeline.stitch import CERTAIN, NOBODY_LOOKED, stitch_window, threshold_mask
+from pipeline.storage import Store
+from pipeline.tiling import TileGrid, TileKey, Window
+from pipeline.work import Workers
+from t2s_core.errors import BadInput, ContractError
+
+FOLDER = "masks.zarr"
+COVERAGE = ("not_planned", *(status.value for status in TileStatus), "pending")
+"""What became of a tile; the code in `coverage_l<factor>` is the place in this list."""
+
+_STATE = "t2s:state"
+_FINGERPRINT = "t2s:fingerprint"
+_RASTERS = ("probability", "mask")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the rasters are cut."""
+
+    chunk_px: int = 512
+    """Side of a chunk."""
+    shard_px: int | None = None
+    """Side of a shard, a multiple of `chunk_px`; None leaves the rasters unsharded, which more readers can read."""
+    block_px: int = 2048
+    """Side of what one worker stitches and writes at a time, a multiple of what must have a single writer."""
+
+    @property
+    def writer_px(self) -> int:
+        """Side of the smallest square that only one writer may touch."""
+        return self.chunk_px if self.shard_px is None else self.shard_px
+
+
+def group_path(scene_id: str, query_id: str) -> str:
+    """The group's path below `masks.zarr`."""
+    return f"{scene_id}/{query_id}"
+
+
+def blocks(shape: tuple[int, int], chunk_px: int = 512, block_px: int = 2048) -> Iterator[Window]:
+    """Cut a raster of `shape` (height, width) into blocks of whole chunks, in row-major order.
+
+    Raises `ContractError` where a block would cut a chunk.
+    """
+    if block_px % chunk_px:
+        raise ContractError(f"block_px={block_px} is no multiple of {chunk_px}: two writers would share a chunk.")
+    height, width = shape
+    for y0 in range(0, height, block_px):
+        for x0 in range(0, width, block_px):
+            yield Window(x0, y0, min(x0 + block_px, width), min(y0 + block_px, height))
+
+
+def check_single_writer(writers: Iterable[Window], chunk_px: int) -> None:
+    """Prove that no chunk of side `chunk_px` is touched by two of `writers` (windows that are written independently).
+
+    Two writers in one chunk silently lose pixels. Raises `ContractError` with the chunk and both windows.
+    """
+    owners: dict[tuple[int, int], Window] = {}
+    for window in writers:
+        for row in range(window.y0 // chunk_px, -(-window.y1 // chunk_px)):
+            for col in range(window.x0 // chunk_px, -(-window.x1 // chunk_px)):
+                other = owners.setdefault((row, col), window)
+                if other is not window:
+                    raise ContractError(f"chunk ({row}, {col}) of {chunk_px} px has two writers: {other} and {window}.")
+
+
+def create(
+    store: Store,
+    scene: Scene,
+    query_id: str,
+    coverage: Mapping[int, NDArray[np.uint8]],
+    *,
+    attributes: Mapping[str, Any],
+    fingerprint: str,
+    layout: Layout,
+) -> None:
+    """Make the group anew, in state "writing", with all its arrays and overviews; what was there is gone.
+
+    `coverage`: by level, (tile rows, tile columns) of codes into `COVERAGE`. `attributes`: JSON, kept on the group.
+    """
+    target = _zarr_store(store)
+    zarr.open_group(target, mode="a", zarr_format=3)
+    zarr.open_group(target, path=scene.scene_id, mode="a", zarr_format=3)
+    factors = overview_factors(scene.shape, layout.chunk_px)
+    group = zarr.create_group(
+        target,
+        path=group_path(scene.scene_id, query_id),
+        overwrite=True,
+        attributes={
+            _STATE: "writing",
+            _FINGERPRINT: fingerprint,
+            **attributes,
+            **pyramid(scene.geobox, factors),
+        },
+    )
+    _add_rasters(group, scene.geobox, YX, layout)
+    for level, codes in sorted(coverage.items()):
+        _add_coverage(group, level, codes)
+    for factor in factors:
+        geobox = overview_geobox(scene.geobox, factor)
+        dims = overview_dims(factor)
+        overview = group.create_group(str(factor), attributes=georeference(geobox, dims))
+        _add_rasters(overview, geobox, dims, layout)
+
+
+def write_block(
+    store: Store, path: str, window: Window, probability: NDArray[np.uint8], mask: NDArray[np.uint8]
+) -> None:
+    """Write both rasters of the group at `path` (below `masks.zarr`) over `window`, the only writer of its chunks."""
+    group = zarr.open_group(_zarr_store(store), path=path, mode="r+", use_consolidated=False)
+    region = window.slices_in(Window(0, 0, window.x1, window.y1))
+    for name, values in zip(_RASTERS, (probability, mask), strict=True):
+        _array(group, name)[region] = values
+
+
+def read_window(store: Store, path: str, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(probability, mask), each (height, width), of the group at `path` over `window`; complete or not."""
+    group = zarr.open_group(_zarr_store(store), path=path, mode="r", use_consolidated=False)
+    region = window.slices_in(Window(0, 0, window.x1, window.y1))
+    probability, mask = (np.asarray(_array(group, name)[region], np.uint8) for name in _RASTERS)
+    return probability, mask
+
+
+def finish(
+    store: Store, scene: Scene, query_id: str, workers: Workers, *, attributes: Mapping[str, Any], layout: Layout
+) -> None:
+    """Build the overviews, consolidate the metadata, and declare the group complete; `attributes` are added to it."""
+    path = group_path(scene.scene_id, query_id)
+    source = path
+    for factor in overview_factors(scene.shape, layout.chunk_px):
+        target = f"{path}/{factor}"
+        shape = shape_yx(overview_geobox(scene.geobox, factor))
+        windows = list(blocks(shape, layout.writer_px, layout.block_px))
+        check_single_writer(windows, layout.writer_px)
+        for _ in workers.map(_write_overview, (_Overview(store, source, target, window) for window in windows)):
+            pass  # the next overview is made from this one, so all of it must be there
+        source = target
+        _consolidate(store, target)
+    zarr.open_group(_zarr_store(store, path), mode="r+", use_consolidated=False).attrs.update({**attributes})
+    _consolidate(store, path)
+    # Last, in one write of one object: readers see "writing" or a mosaic that lacks nothing.
+    zarr.open_group(_zarr_store(store, path), mode="r+").attrs.update({_STATE: "complete"})
+
+
+def _consolidate(store: Store, path: str) -> None:
+    with warnings.catch_warnings():
+        # It warns that other implementations may ignore consolidated metadata, which costs those only time.
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        zarr.consolidate_metadata(_zarr_store(store, path))
+
+
+def completed(store: Store, scene_id: str, query_id: str, fingerprint: str) -> dict[str, Any] | None:
+    """The attributes of the group if it is complete and was made from inputs of this fingerprint, else None."""
+    try:
+        group = zarr.open_group(
+            _zarr_store(store), path=group_path(scene_id, query_id), mode="r", use_consolidated=False
+        )
+    except FileNotFoundError:
+        return None
+    attributes = dict(group.attrs)
+    same = attributes.get(_STATE) == "complete" and attributes.get(_FINGERPRINT) == fingerprint
+    return attributes if same else None
+
+
+def open_mosaic(store: Store, scene_id: str, query_id: str) -> xr.Dataset:
+    """The mosaic as a dask-backed dataset: probability, mask (y, x) and coverage, with coordinates and CRS.
+
+    Raises `BadInput` where there is none or where it is not finished.
+    """
+    path = group_path(scene_id, query_id)
+    try:
+        # The store is rooted at the group: from further up, xarray asks for consolidated metadata of everything.
+        dataset: xr.Dataset = xr.open_zarr(_zarr_store(store, path), decode_coords="all", consolidated=True, chunks={})
+    except (FileNotFoundError, ValueError) as error:
+        raise BadInput(
+            f"{store.href(FOLDER)}/{path}: no finished mosaic is here ({error}); run `t2s restitch`."
+        ) from error
+    if dataset.attrs[_STATE] != "complete":
+        raise BadInput(f"{store.href(FOLDER)}/{path}: half-written; resume the run, or run `t2s restitch`.")
+    return dataset
+
+
+def overview_factors(shape: tuple[int, int], chunk_px: int) -> tuple[int, ...]:
+    """2, 4, ... until an overview fits in one chunk; none where the raster itself does."""
+    factors: list[int] = []
+    while max(shape) > chunk_px * 2 ** len(factors):
+        factors.append(2 ** (len(factors) + 1))
+    return tuple(factors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Overview:
+    store: Store
+    source: str
+    """Group path of the rasters twice as fine."""
+    target: str
+    window: Window
+    """In pixels of the target."""
+
+
+def _write_overview(task: _Overview) -> None:
+    group = zarr.open_group(_zarr_store(task.store), path=task.source, mode="r", use_consolidated=False)
+    height, width = _array(group, "mask").shape
+    x0, y0, x1, y1 = task.window
+    source_window = Window(2 * x0, 2 * y0, min(2 * x1, width), min(2 * y1, height))
+    probability, mask = read_window(task.store, task.source, source_window)
+    write_block(task.store, task.target, task.window, halve_by_mean(probability), halve_by_maximum(mask))
+
+
+def _zarr_store(store: Store, path: str = "") -> LocalStore | FsspecStore:
+    name = f"{FOLDER}/{path}".rstrip("/")
+    return LocalStore(store.path(name)) if store.is_local else FsspecStore.from_url(store.href(name))
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise ContractError(f"{group.path}/{name} is a group; a mosaic has an array there.")
+    return array
+
+
+def _add_rasters(group: zarr.Group, geobox: GeoBox, dims: tuple[str, str], layout: Layout) -> None:
+    texts: dict[str, dict[str, Any]] = {
+        "probability": {
+            "long_name": "probability of the target, in 1/254",
+            "valid_range": [0, CERTAIN],
+            "t2s:overview": "mean of what was looked at",
+        },
+        "mask": {
+            "long_name": "target or not",
+            "flag_values": [0, 1, NOBODY_LOOKED],
+            "flag_meanings": "background target nobody_looked",
+            "t2s:overview": "maximum of what was looked at",
+        },
+    }
+    for name, attributes in texts.items():
+        group.create_array(
+            name,
+            shape=shape_yx(geobox),
+            chunks=(layout.chunk_px, layout.chunk_px),
+            shards=None if layout.shard_px is None else (layout.shard_px, layout.shard_px),
+            dtype="uint8",
+            compressors=BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=1),
+            fill_value=NOBODY_LOOKED,
+            dimension_names=dims,
+            attributes={**attributes, "grid_mapping": "spatial_ref"},
+        )
+    add_coordinates(group, geobox, dims)
+
+
+def _add_coverage(group: zarr.Group, level: int, codes: NDArray[np.uint8]) -> None:
+    group.create_array(
+        f"coverage_l{level}",
+        data=codes,
+        # The grids of two levels differ in size, and a dimension has one size in a dataset: so each has its own name.
+        dimension_names=(f"tile_row_l{level}", f"tile_col_l{level}"),
+        attributes={
+            "long_name": f"what became of each tile of level {level}",
+            "flag_values": list(range(len(COVERAGE))),
+            "flag_meanings": " ".join(COVERAGE),
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StitchReceipt:
+    """What came of stitching one query of one scene."""
+
+    scene_id: str
+    query_id: str
+    reused: bool
+    """True where a finished mosaic of the same inputs was found and nothing was done."""
+    target_px: int
+    background_px: int
+    unseen_px: int
+    """Scene pixels that nobody looked at."""
+
+
+def stitch_scene_query(
+    store: Store,
+    scene: Scene,
+    query: Query,
+    *,
+    threshold: float,
+    index: pa.Table,
+    grids: Mapping[int, TileGrid],
+    workers: Workers,
+    planned: Mapping[int, NDArray[np.bool_]],
+    fingerprint: str,
+    layout: Layout = Layout(),
+) -> StitchReceipt:
+    """Make the mosaic of one query of one scene, unless it is there already.
+
+    `threshold`: probability (0 to 1) from which a pixel is target. `index`: `results.read_index` of the results that
+    are wanted of this scene and query, and of no others. `grids`: by level. `planned`: see `planned_tiles`.
+    `fingerprint`: hash of all inputs; a complete mosaic with the same one is left as it is.
+
+    Memory is bounded by the block, here and on the workers.
+    """
+    found = completed(store, scene.scene_id, query.query_id, fingerprint)
+    if found is not None:
+        return StitchReceipt(scene.scene_id, query.query_id, reused=True, **found["t2s:pixels"])
+    windows = list(blocks(scene.shape, layout.writer_px, layout.block_px))
+    check_single_writer(windows, layout.writer_px)
+    facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px}
+    create(
+        store,
+        scene,
+        query.query_id,
+        coverage_codes(index, planned),
+        attributes=facts,
+        fingerprint=fingerprint,
+        layout=layout,
+    )
+    sources = sources_touching(store, scene.scene_id, index, grids, windows)
+    counts = _stitch_blocks(sources, group_path(scene.scene_id, query.query_id), threshold, workers)
+    unseen_px = scene.shape[0] * scene.shape[1] - counts.target_px - counts.background_px
+    pixels = {**asdict(counts), "unseen_px": unseen_px}
+    finish(store, scene, query.query_id, workers, attributes={"t2s:pixels": pixels}, layout=layout)
+    return StitchReceipt(scene.scene_id, query.query_id, reused=False, **pixels)
+
+
+def planned_tiles(grids: Mapping[int, TileGrid], tiles: Iterable[TileKey]) -> dict[int, NDArray[np.bool_]]:
+    """By level, (tile rows, tile columns): True where a tile is among `tiles`."""
+    planned = {level: np.zeros((grid.rows, grid.cols), np.bool_) for level, grid in grids.items()}
+    for tile in tiles:
+        planned[tile.level][tile.row, tile.col] = True
+    return planned
+
+
+def coverage_codes(index: pa.Table, planned: Mapping[int, NDArray[np.bool_]]) -> dict[int, NDArray[np.uint8]]:
+    """By level, (tile rows, tile columns) of codes into `COVERAGE`. A planned tile without a result is pending."""
+    codes = {
+        level: np.where(tiles, COVERAGE.index("pending"), COVERAGE.index("not_planned")).astype(np.uint8)
+        for level, tiles in planned.items()
+    }
+    for row in index.select(["level", "row", "col", "status"]).to_pylist():
+        codes[row["level"]][row["row"], row["col"]] = COVERAGE.index(row["status"])
+    return codes
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    target_px: int
+    background_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class _StitchTask:
+    sources: Sources
+    path: str
+    threshold: float
+
+
+def _stitch_blocks(sources: Iterable[Sources], path: str, threshold: float, workers: Workers) -> _Counts:
+    # A block that no usable result touches keeps its fill value: nobody looked.
+    tasks = (_StitchTask(s, path, threshold) for s in sources if s.keys_by_batch)
+    target_px = background_px = 0
+    for counts in workers.map(_stitch_block, tasks):
+        target_px += counts.target_px
+        background_px += counts.background_px
+    return _Counts(target_px, background_px)
+
+
+def _stitch_block(task: _StitchTask) -> _Counts:
+    sources = task.sources
+    block = stitch_window(sources.window_scene_px, read_sources(sources), sources.grids)
+    mask = threshold_mask(block.probability, task.threshold)
+    write_block(sources.store, task.path, block.window_scene_px, block.probability, mask)
+    return _Counts(target_px=int((mask == 1).sum()), background_px=int((mask == 0).sum()))

@@ -1,0 +1,49 @@
+"""Which committed tile results a block of a scene needs, and how they are read."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline.results import TileResult, TileStatus, read_results
+from pipeline.storage import Store
+from pipeline.tiling import TileGrid, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The usable results of one query that touch one block. Small, so that it can travel to a worker."""
+
+    store: Store
+    scene_id: str
+    window_scene_px: Window
+    grids: Mapping[int, TileGrid]
+    """By level."""
+    keys_by_batch: tuple[tuple[str, frozenset[str]], ...]
+    """(object name, keys of its rows), in order of the names."""
+
+
+def sources_touching(
+    store: Store, scene_id: str, index: pa.Table, grids: Mapping[int, TileGrid], windows: Iterable[Window]
+) -> Iterator[Sources]:
+    """Each window's sources, without results that saw nothing. `index`: `results.read_index` of one scene and query."""
+    places = {}
+    for row in index.select(["level", "row", "col", "status", "batch", "key"]).to_pylist():
+        if TileStatus(row["status"]).seen:
+            places[row["level"], row["row"], row["col"]] = row["batch"], row["key"]
+    for window in windows:
+        keys: dict[str, set[str]] = {}
+        for level, grid in grids.items():
+            for row, col in grid.over(window):
+                if (level, row, col) in places:
+                    batch, key = places[level, row, col]
+                    keys.setdefault(batch, set()).add(key)
+        yield Sources(
+            store, scene_id, window, dict(grids), tuple((batch, frozenset(keys[batch])) for batch in sorted(keys))
+        )
+
+
+def read_sources(sources: Sources) -> Iterator[TileResult]:
+    """The results, one batch in memory at a time."""
+    for batch, keys in sources.keys_by_batch:
+        yield from read_results(sources.store, batch, keys=keys, scene_id=sources.scene_id)
