@@ -2,10 +2,10 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import fsspec
 import geopandas
@@ -29,6 +29,9 @@ _SEGMENTS = 256
 """Edges are cut to this part of the extent before reprojection: a straight line then strays by less than a pixel in
 scenes up to some 100 km, where one of 1/256 of that is 0.4 km long and bends by millimetres."""
 _EWKT = re.compile(r"\s*SRID=(\d+);(.*)", re.DOTALL | re.IGNORECASE)
+
+_Turn: TypeAlias = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+"""x in the area's CRS and x in the scene's, to the latter in the scene's own range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +119,11 @@ def aoi_in_scene_px(aoi: Aoi, scene: Scene) -> BaseGeometry:
         to_aoi = Transformer.from_crs(scene_crs, aoi_crs, always_xy=True)
         to_scene = Transformer.from_crs(aoi_crs, scene_crs, always_xy=True)
         near = _near(aoi, aoi_crs, scene, to_aoi, to_scene)
-        in_px = shapely.transform(_dense(near), lambda xy: _to_scene_px(xy, to_scene, scene, scene_crs))
+        turn = _turn_of(scene, scene_crs, aoi_crs, to_aoi)
+        in_px = shapely.transform(_dense(near), lambda xy: _to_scene_px(xy, to_scene, scene, turn))
     except ProjError as error:
-        raise BadInput(f"its CRS cannot be brought to that of {scene.href}: {' '.join(str(error).split())}.") from error
+        what = f"its CRS ({aoi.crs[:40]}) cannot be brought to that of {scene.href} ({str(scene.geobox.crs)[:40]})"
+        raise BadInput(f"{what}; draw it around the scene, in the scene's CRS.") from error
     height, width = scene.shape
     return _polygons(shapely.make_valid(in_px).intersection(shapely.box(0, 0, width, height)))
 
@@ -220,17 +225,26 @@ def _dense(geometry: BaseGeometry) -> BaseGeometry:
     return dense
 
 
-def _to_scene_px(xy: NDArray[np.float64], to_scene: Transformer, scene: Scene, scene_crs: CRS) -> NDArray[np.float64]:
+def _to_scene_px(xy: NDArray[np.float64], to_scene: Transformer, scene: Scene, turn: _Turn) -> NDArray[np.float64]:
     x, y = to_scene.transform(xy[:, 0], xy[:, 1])
-    if scene_crs.is_geographic:  # PROJ may have turned once around the globe
-        height, width = scene.shape
-        centre, _ = scene.geobox.affine * (width / 2, height / 2)
-        x = x + 360.0 * np.round((centre - x) / 360.0)
-    col, row = ~scene.geobox.affine * (x, y)
+    col, row = ~scene.geobox.affine * (turn(xy[:, 0], x), y)
     points = np.column_stack([col, row])
     if not np.isfinite(points).all():
         raise ProjError("a part of it lies where the scene's projection is not defined; cut it to the scene")
     return points
+
+
+def _turn_of(scene: Scene, scene_crs: CRS, aoi_crs: CRS, to_aoi: Transformer) -> _Turn:
+    """PROJ may turn a longitude once around the globe; a scene of longitudes wants it in its own range."""
+    if not scene_crs.is_geographic:
+        return lambda _, x: x
+    if aoi_crs.is_geographic:
+        # longitudes in and out differ by a datum at most, and by the turn between the two frames
+        outline_x, outline_y = _outline(scene)
+        offset = 360.0 * np.round((outline_x[0] - to_aoi.transform(outline_x[0], outline_y[0])[0]) / 360.0)
+        return lambda x_in, x: x - 360.0 * np.round((x - x_in) / 360.0) + offset
+    centre, _ = scene.geobox.affine * (scene.shape[1] / 2, scene.shape[0] / 2)
+    return lambda _, x: x + 360.0 * np.round((centre - x) / 360.0)
 
 
 def _polygons(geometry: BaseGeometry) -> BaseGeometry:

@@ -61,7 +61,8 @@ def apply(stretch: Stretch, bands: NDArray[Any]) -> NDArray[np.uint8]:
     low = np.array(stretch.low)[:, None, None]
     span = np.array(stretch.high)[:, None, None] - low
     above = bands.astype(np.float64) - low
-    share = np.where(span > 0, above / np.where(span > 0, span, 1.0), (np.sign(above) + 1) / 2)
+    with np.errstate(over="ignore"):  # a tiny span: infinite shares are clipped like any other
+        share = np.where(span > 0, above / np.where(span > 0, span, 1.0), (np.sign(above) + 1) / 2)
     stretched: NDArray[np.uint8] = np.rint(np.nan_to_num(share).clip(0, 1) * 255).astype(np.uint8)
     return stretched
 

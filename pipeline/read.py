@@ -104,6 +104,6 @@ def _at_middles(valid: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.
 
 def _look_up(colours: NDArray[np.uint8], indices: NDArray[Any]) -> NDArray[np.uint8]:
     # an index beyond the colour table is shown black, as GDAL does
-    known = np.minimum(indices, len(colours))
+    known = np.minimum(indices.astype(np.intp), len(colours))
     rgb: NDArray[np.uint8] = np.vstack([colours, np.zeros((1, 3), dtype=np.uint8)])[known]
     return rgb
