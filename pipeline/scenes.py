@@ -179,12 +179,15 @@ def _expand_url(given: str) -> tuple[list[str], str | None]:
     if given.startswith(("http://", "https://")):
         return [given], None
     fs, path = fsspec.core.url_to_fs(given)
+    fs.invalidate_cache()  # listings are cached per process; a long-lived one must see new versions of files
     if glob.has_magic(path):
         matches = sorted(fs.glob(path))
         return [fs.unstrip_protocol(m) for m in matches], None if matches else "matches no object; check the pattern."
-    if not fs.exists(path):
+    try:
+        is_file = fs.info(path)["type"] == "file"  # needs no right to list
+    except FileNotFoundError:
         return [], "no such object; check the address."
-    if not fs.isdir(path):
+    if is_file:
         return [given], None
     matches = sorted(p for p in fs.ls(path, detail=False) if Path(p).suffix.lower() in _TIFF_SUFFIXES)
     return [fs.unstrip_protocol(m) for m in matches], None if matches else "holds no *.tif or *.tiff; use `**/*.tif`."
