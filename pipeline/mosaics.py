@@ -175,17 +175,14 @@ def _consolidate(store: Store, path: str) -> None:
         zarr.consolidate_metadata(_zarr_store(store, path))
 
 
-def completed(store: Store, scene_id: str, query_id: str, fingerprint: str) -> dict[str, Any] | None:
-    """The attributes of the group if it is complete and was made from inputs of this fingerprint, else None."""
+def finished(store: Store, scene_id: str, query_id: str) -> dict[str, Any] | None:
+    """The attributes of the group if it is there and complete, else None."""
     try:
-        group = zarr.open_group(
-            _zarr_store(store), path=group_path(scene_id, query_id), mode="r", use_consolidated=False
-        )
+        group = zarr.open_group(_zarr_store(store, group_path(scene_id, query_id)), mode="r", use_consolidated=False)
     except FileNotFoundError:
         return None
     attributes = dict(group.attrs)
-    same = attributes.get(_STATE) == "complete" and attributes.get(_FINGERPRINT) == fingerprint
-    return attributes if same else None
+    return attributes if attributes.get(_STATE) == "complete" else None
 
 
 def open_mosaic(store: Store, scene_id: str, query_id: str) -> xr.Dataset:
@@ -323,8 +320,8 @@ def stitch_scene_query(
 
     Memory is bounded by the block, here and on the workers.
     """
-    found = completed(store, scene.scene_id, query.query_id, fingerprint)
-    if found is not None:
+    found = finished(store, scene.scene_id, query.query_id)
+    if found is not None and found[_FINGERPRINT] == fingerprint:
         return StitchReceipt(scene.scene_id, query.query_id, reused=True, **found["t2s:pixels"])
     windows = list(blocks(scene.shape, layout.writer_px, layout.block_px))
     check_single_writer(windows, layout.writer_px)

@@ -1,0 +1,143 @@
+"""From scene pixels to the ground: geographic coordinates and geodesic areas, on Earth and on other bodies."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pyproj import CRS, Geod, Transformer
+from pyproj.enums import TransformDirection
+from pyproj.exceptions import ProjError
+from shapely.affinity import translate
+from shapely.geometry import LinearRing, MultiPolygon, Polygon, box
+from shapely.geometry.base import BaseGeometry
+
+from pipeline.georef import proj_crs
+from t2s_core.errors import BadInput
+
+CRS84 = CRS.from_user_input("OGC:CRS84")
+"""Longitude and latitude in degrees, in this order."""
+
+_EARTH_RADII_M = (6.3e6, 6.4e6)  # of every ellipsoid of the Earth that is in use; no other body comes near
+_DEGREE_M = 111_320.0
+_STRAY_PX = 0.1
+"""How far a straight edge may stray, on the ground, from the straight pixel edge that it stands for."""
+
+Polygonal = Polygon | MultiPolygon
+
+
+def geographic_crs(crs: CRS) -> CRS:
+    """OGC:CRS84 on Earth, elsewhere the body's own geographic CRS. Raises `BadInput` where there is neither."""
+    if crs.ellipsoid is None or crs.geodetic_crs is None:
+        raise BadInput(f"{crs.name} has no ellipsoid, so its pixels lie nowhere on a body; give a CRS that has one.")
+    lowest, highest = _EARTH_RADII_M
+    return CRS84 if lowest < crs.ellipsoid.semi_major_metre < highest else crs.geodetic_crs
+
+
+def to_geographic(polygons_scene_px: Sequence[Polygon], geobox: GeoBox) -> list[Polygonal]:
+    """The polygons in degrees (longitude, latitude): valid, counterclockwise, split where they cross the antimeridian.
+
+    Long edges get vertices, so that no edge strays by more than about a tenth of a pixel. Raises `BadInput` where a
+    pixel has no place on the body.
+    """
+    if not polygons_scene_px:
+        return []
+    source = proj_crs(geobox)
+    dense = shapely.segmentize(np.asarray(polygons_scene_px, object), _longest_edge_px(geobox))
+    transformer = Transformer.from_crs(source, geographic_crs(source), always_xy=True)
+    try:
+        placed = shapely.transform(dense, lambda xy: _placed(xy, geobox, transformer))
+    except ProjError as error:
+        raise BadInput(f"pixels of the scene have no place in {source.name} ({error}); check its transform.") from error
+    return [_tidy(polygon, unwrap=not source.is_geographic) for polygon in placed]
+
+
+def areas_m2(polygons: Sequence[Polygonal], crs: CRS) -> NDArray[np.float64]:
+    """(n,): geodesic areas on the ellipsoid of the geographic `crs`, in square metres. `polygons` in degrees."""
+    geod = _geod(crs)
+    return np.array([abs(geod.geometry_area_perimeter(polygon)[0]) for polygon in polygons], np.float64)
+
+
+def _geod(crs: CRS) -> Geod:
+    geod = crs.get_geod()
+    if geod is None:
+        raise BadInput(f"{crs.name} has no ellipsoid, so nothing in it has an area; give a CRS that has one.")
+    return geod
+
+
+def _placed(points_scene_px: NDArray[np.float64], geobox: GeoBox, transformer: Transformer) -> NDArray[np.float64]:
+    a, b, c, d, e, f = geobox.affine[:6]
+    x, y = points_scene_px.T
+    lon, lat = transformer.transform(a * x + b * y + c, d * x + e * y + f, errcheck=True)
+    return np.column_stack([lon, lat])
+
+
+def _longest_edge_px(geobox: GeoBox) -> float:
+    """An edge of length L strays from a curve of radius R by L * L / 8 R.
+
+    R is the body's radius for what is straight on the map, and at most the distance to a pole, around which the
+    parallels bend.
+    """
+    crs = proj_crs(geobox)
+    a, b, _, d, e, _ = geobox.affine[:6]
+    unit_m = _DEGREE_M if crs.is_geographic else crs.axis_info[0].unit_conversion_factor
+    pixel_m = float(np.sqrt(abs(a * e - b * d))) * unit_m
+    radius_px = min(_geod(crs).a / pixel_m, _nearest_pole_px(geobox))
+    return max(1.0, float(np.sqrt(8 * radius_px * _STRAY_PX)))
+
+
+def _nearest_pole_px(geobox: GeoBox) -> float:
+    """Distance from the scene to the nearer pole that its map can show; infinite where it shows neither."""
+    crs = proj_crs(geobox)
+    to_map = Transformer.from_crs(geographic_crs(crs), crs, always_xy=True)
+    height, width = geobox.shape
+    a, b, c, d, e, f = (~geobox.affine)[:6]
+    middle_x, middle_y = geobox.affine @ (width / 2, height / 2)
+    longitude, _ = to_map.transform(middle_x, middle_y, direction=TransformDirection.INVERSE)
+    distances_px = [np.inf]
+    for latitude in (-90, 90):
+        x, y = to_map.transform(longitude, latitude)
+        if np.isfinite(x) and np.isfinite(y):
+            pole = shapely.Point(a * x + b * y + c, d * x + e * y + f)
+            distances_px.append(shapely.distance(box(0, 0, width, height), pole))
+    return float(min(distances_px))
+
+
+def _tidy(polygon: Polygon, *, unwrap: bool) -> Polygonal:
+    placed: Any = polygon  # what shapely returns here is polygonal, which its types cannot say
+    west, _, east, _ = polygon.bounds
+    if west < -180 or east > 180 or (unwrap and east - west > 180):  # noqa: PLR2004 -- degrees
+        placed = _split(polygon, unwrap=unwrap)
+    if not placed.is_valid:
+        placed = shapely.make_valid(placed, method="structure", keep_collapsed=False)
+    if placed.is_empty:
+        raise BadInput(
+            f"an object near {west:.4f} degrees east has no area on the ground; check the scene's transform."
+        )
+    oriented: Polygonal = shapely.orient_polygons(placed, exterior_cw=False)
+    return oriented
+
+
+def _split(polygon: Polygon, *, unwrap: bool) -> BaseGeometry:
+    """Cut along the antimeridian: what lies beyond it comes back on the other side."""
+    outside = _ring_on_map(polygon.exterior, unwrap=unwrap)
+    holes = shapely.union_all([_ring_on_map(ring, unwrap=unwrap) for ring in polygon.interiors])
+    return shapely.difference(outside, holes)
+
+
+def _ring_on_map(ring: LinearRing, *, unwrap: bool) -> BaseGeometry:
+    points = shapely.get_coordinates(ring)
+    if unwrap:
+        points[:, 0] = np.unwrap(points[:, 0], period=360)
+        turn = points[-1, 0] - points[0, 0]
+        if abs(turn) > 180:  # noqa: PLR2004 -- it goes once around the body: it encloses the pole, which is a line on a map
+            pole = float(np.copysign(90, points[:, 1].mean()))
+            points = np.vstack([points, [points[-1, 0], pole], [points[0, 0], pole], points[:1]])
+    area = shapely.make_valid(Polygon(points), method="structure", keep_collapsed=False)
+    turns = range(int(np.floor((points[:, 0].min() + 180) / 360)), int(np.ceil((points[:, 0].max() + 180) / 360)))
+    worlds = [shapely.intersection(area, box(-180 + 360 * k, -90, 180 + 360 * k, 90)) for k in turns]
+    united = shapely.union_all([translate(world, -360 * k) for k, world in zip(turns, worlds, strict=True)])
+    areas = [part for part in shapely.get_parts(united) if isinstance(part, Polygon)]
+    return MultiPolygon(areas)
