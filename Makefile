@@ -1,0 +1,37 @@
+# Needs Python 3.11 or newer and make; everything else is brought by `setup`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out/demo
+
+.PHONY: setup demo test check bench lock clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: setup  ## draw a small region, ask questions of it, score the answers
+	$(BIN)/t2s demo --out $(OUT)
+
+test: setup  ## all tests that this machine can run; the others say why they skip
+	$(BIN)/python -m pytest -n 2
+
+check: setup  ## style, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## make bench BENCH=name runs one
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+lock: setup  ## refresh requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra s3 --universal --generate-hashes --python-version 3.11 -o requirements.lock
+
+clean:
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache
