@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.tiling import TileGrid, TileKey, Window
@@ -25,6 +25,7 @@ def places(grid: TileGrid) -> list[tuple[int, int]]:
     return [(row, col) for row in range(grid.rows) for col in range(grid.cols)]
 
 
+@settings(deadline=None, max_examples=60)
 @given(grids())
 def test_every_pixel_is_in_exactly_one_core(grid: TileGrid) -> None:
     times_seen = np.zeros((grid.height, grid.width), np.int64)
@@ -36,6 +37,7 @@ def test_every_pixel_is_in_exactly_one_core(grid: TileGrid) -> None:
     assert (times_seen == 1).all()
 
 
+@settings(deadline=None, max_examples=60)
 @given(grids())
 def test_a_core_lies_within_its_window(grid: TileGrid) -> None:
     for place in places(grid):
@@ -43,6 +45,7 @@ def test_a_core_lies_within_its_window(grid: TileGrid) -> None:
         assert core.intersection(grid.window(*place)) == core
 
 
+@settings(deadline=None, max_examples=60)
 @given(grids())
 def test_windows_are_square_and_leave_the_scene_only_where_it_is_smaller(grid: TileGrid) -> None:
     for place in places(grid):
@@ -54,6 +57,7 @@ def test_windows_are_square_and_leave_the_scene_only_where_it_is_smaller(grid: T
         assert window.y1 <= max(grid.height, grid.side)
 
 
+@settings(deadline=None, max_examples=60)
 @given(grids())
 def test_neighbours_share_at_least_the_overlap(grid: TileGrid) -> None:
     for row, col in places(grid):
@@ -63,6 +67,7 @@ def test_neighbours_share_at_least_the_overlap(grid: TileGrid) -> None:
             assert grid.window(row - 1, col).y1 - grid.window(row, col).y0 >= grid.overlap_px * grid.level
 
 
+@settings(deadline=None, max_examples=60)
 @given(grids(), st.data())
 def test_over_an_area_finds_what_a_search_of_all_tiles_finds(grid: TileGrid, data: st.DataObject) -> None:
     x0, y0 = data.draw(st.integers(0, grid.width - 1)), data.draw(st.integers(0, grid.height - 1))
@@ -71,6 +76,7 @@ def test_over_an_area_finds_what_a_search_of_all_tiles_finds(grid: TileGrid, dat
     assert list(grid.over(area)) == [p for p in places(grid) if grid.window(*p).intersection(area) is not None]
 
 
+@settings(deadline=None, max_examples=60)
 @given(tile_px=st.integers(1, 600), overlap_px=st.integers(-50, 600))
 def test_overlaps_beyond_half_a_tile_or_below_zero_are_refused(tile_px: int, overlap_px: int) -> None:
     if 0 <= overlap_px <= tile_px // 2:
@@ -94,6 +100,7 @@ def test_the_last_tile_is_moved_inward() -> None:
     assert (grid.core(0, 0), grid.core(0, 1)) == (Window(0, 0, 50, 64), Window(50, 0, 100, 64))
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.tuples(*[st.integers(-9, 9)] * 4).map(lambda v: Window(v[0], v[1], v[0] + abs(v[2]), v[1] + abs(v[3]))),
     st.tuples(*[st.integers(-9, 9)] * 4).map(lambda v: Window(v[0], v[1], v[0] + abs(v[2]), v[1] + abs(v[3]))),

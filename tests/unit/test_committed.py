@@ -1,0 +1,102 @@
+"""What counts as committed: wanted keys only, a success before a failure, under the plan's own names."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from pipeline.committed import committed
+from pipeline.normalise import IDENTITY
+from pipeline.plan import Ask, ModelVersions, PlannedTile, ScenePlan, grids_for
+from pipeline.queries import Query
+from pipeline.results import TileResult, TileStatus, write_batch
+from pipeline.scenes import NodataRule, Scene
+from pipeline.spec import Models
+from pipeline.storage import Store
+
+WATER, ROADS = Query(query_id="water", text="the water"), Query(query_id="roads", text="the roads")
+GEOBOX = GeoBox((100, 200), Affine(2, 0, 500_000, 0, -2, 4_000_000), CRS("EPSG:32633"))
+SCENE = Scene("alpha", "/a.tif", "etag", GEOBOX, (1, 2, 3), "uint8", NodataRule("none"), None, warped=False)
+PLAN = ScenePlan(
+    SCENE, IDENTITY, grids_for(SCENE, tile_px=100, overlap_px=0, levels=(1,)), None, ModelVersions(Models(), "p@1", "s@1")
+)  # fmt: skip
+LEFT, RIGHT = PLAN.tiles()
+
+
+def row(tile: PlannedTile, query: Query, status: TileStatus, reason: str = "") -> TileResult:
+    (ask,) = PLAN.asks(tile, [query])
+    return row_of(tile, ask, status, reason)
+
+
+def row_of(tile: PlannedTile, ask: Ask, status: TileStatus, reason: str = "") -> TileResult:
+    return TileResult(
+        key=ask.key, tile=tile.key, window_scene_px=tile.window_scene_px, query_id=ask.query_id, query=ask.query,
+        status=status, reason=reason, reply="", reasoning="", n_tokens=0, prompts=(), masks=(), valid=None,
+        prompter="p@1", segmenter="s@1", run_id="r1",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.at(str(tmp_path))
+
+
+def test_nothing_is_committed_in_an_empty_directory(store: Store) -> None:
+    state = committed(store, PLAN, [WATER, ROADS])
+    assert state.counts() == Counter({**{s.value: 0 for s in TileStatus}, "pending": 4, "total": 4})
+    assert state.done(retry_failed=False) == frozenset()
+
+
+def test_statuses_are_counted_and_add_up(store: Store) -> None:
+    write_batch(
+        store, "tiles/alpha/1/a.parquet", [row(LEFT, WATER, TileStatus.OK), row(RIGHT, WATER, TileStatus.FAILED)]
+    )
+    write_batch(store, "tiles/alpha/1/b.parquet", [row(LEFT, ROADS, TileStatus.UNPARSABLE)])
+    counts = committed(store, PLAN, [WATER, ROADS]).counts()
+    assert (counts["ok"], counts["failed"], counts["unparsable"], counts["pending"], counts["total"]) == (1, 1, 1, 1, 4)
+    assert counts["total"] == sum(n for name, n in counts.items() if name != "total")
+
+
+def test_results_that_the_plan_does_not_want_do_not_count(store: Store) -> None:
+    of_another_version = row_of(LEFT, Ask("water", "the water", "0" * 32), TileStatus.OK)
+    write_batch(store, "tiles/alpha/1/a.parquet", [of_another_version, row(LEFT, ROADS, TileStatus.OK)])
+    state = committed(store, PLAN, [WATER])
+    assert (state.counts()["pending"], state.index.num_rows) == (2, 0)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_a_retried_failure_counts_as_what_the_retry_came_to(store: Store, names: tuple[str, str]) -> None:
+    write_batch(store, f"tiles/alpha/1/{names[0]}.parquet", [row(LEFT, WATER, TileStatus.FAILED, "no disk")])
+    write_batch(store, f"tiles/alpha/1/{names[1]}.parquet", [row(LEFT, WATER, TileStatus.OK)])
+    state = committed(store, PLAN, [WATER])
+    assert state.index["status"].to_pylist() == ["ok"]
+    assert state.index["batch"].to_pylist() == [f"tiles/alpha/1/{names[1]}.parquet"]
+    assert state.reasons("alpha", TileStatus.FAILED) == []
+
+
+def test_failures_are_done_unless_they_are_to_be_retried(store: Store) -> None:
+    write_batch(
+        store, "tiles/alpha/1/a.parquet", [row(LEFT, WATER, TileStatus.OK), row(RIGHT, WATER, TileStatus.FAILED)]
+    )
+    state = committed(store, PLAN, [WATER])
+    (left,), (right,) = PLAN.asks(LEFT, [WATER]), PLAN.asks(RIGHT, [WATER])
+    assert state.done(retry_failed=False) == {left.key, right.key}
+    assert state.done(retry_failed=True) == {left.key}
+
+
+def test_a_renamed_query_keeps_its_results_under_its_new_name(store: Store) -> None:
+    write_batch(store, "tiles/alpha/1/a.parquet", [row(LEFT, WATER, TileStatus.OK)])
+    renamed = Query(query_id="lakes", text=WATER.text)
+    state = committed(store, PLAN, [renamed])
+    assert state.of_query(renamed).num_rows == 1
+    assert state.of_query(WATER).num_rows == 0
+
+
+def test_reasons_name_scene_tile_and_query(store: Store) -> None:
+    write_batch(store, "tiles/alpha/1/a.parquet", [row(RIGHT, ROADS, TileStatus.FAILED, "no disk")])
+    assert committed(store, PLAN, [ROADS]).reasons("alpha", TileStatus.FAILED) == [
+        {"scene_id": "alpha", "tile": "alpha/1/0/1", "query_id": "roads", "reason": "no disk"}
+    ]
