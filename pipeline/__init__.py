@@ -1,1 +1,1 @@
-"""The dataflow: scenes to tiles to tile results to mosaics to features. Runs without Prefect, in plain pytest or a notebook."""
+"""The dataflow: scenes, tiles, tile results, mosaics, features. Runs without Prefect, in pytest or a notebook."""

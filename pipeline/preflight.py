@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import fsspec
 from pyproj import CRS
-from t2s_core.registry import check_prompter, check_segmenter
 
 from pipeline.aoi import Aoi, place
 from pipeline.queries import Query
 from pipeline.rasters import is_url
 from pipeline.scenes import Problem, Resolved, Scene
 from t2s_core.errors import BadInput
+from t2s_core.registry import check_prompter, check_segmenter
 
 MIN_TILE_PX = 64
 MAX_TILE_PX = 4096

@@ -23,7 +23,9 @@ from t2s_core.masks import QuantisedLogits
 
 SCHEMA_VERSION = "1"
 
-_PROMPT = pa.struct([("box_tile_px", pa.list_(pa.float32(), 4)), ("points_tile_px", pa.list_(pa.list_(pa.float32(), 2)))])
+_PROMPT = pa.struct(
+    [("box_tile_px", pa.list_(pa.float32(), 4)), ("points_tile_px", pa.list_(pa.list_(pa.float32(), 2)))]
+)
 _MASK = pa.struct(
     [("codes", pa.binary()), ("row", pa.int32()), ("col", pa.int32()), ("height", pa.int32()), ("width", pa.int32()),
      ("low_res_height", pa.int32()), ("low_res_width", pa.int32()), ("predicted_iou", pa.float32())]
@@ -65,7 +67,7 @@ class TileStatus(StrEnum):
 
     @property
     def seen(self) -> bool:
-        """True where a model gave a usable answer, so that its pixels are target or background and not "nobody looked"."""
+        """True where a model gave a usable answer: its pixels are target or background, not "nobody looked"."""
         return self in {TileStatus.OK, TileStatus.NO_TARGET, TileStatus.SKIPPED_IRRELEVANT}
 
 
@@ -160,7 +162,10 @@ def _to_row(result: TileResult) -> dict[str, Any]:
         "window_scene_px": list(result.window_scene_px), "query_id": result.query_id, "query": result.query,
         "status": result.status.value, "reason": result.reason, "reply": result.reply, "reasoning": result.reasoning,
         "n_tokens": result.n_tokens,
-        "prompts": [{"box_tile_px": list(p.box_tile_px), "points_tile_px": [list(q) for q in p.points_tile_px]} for p in result.prompts],
+        "prompts": [
+            {"box_tile_px": list(p.box_tile_px), "points_tile_px": [list(q) for q in p.points_tile_px]}
+            for p in result.prompts
+        ],
         "masks": [
             {"codes": compress(m.logits.codes.tobytes()), "row": m.logits.offset[0], "col": m.logits.offset[1],
              "height": m.logits.codes.shape[0], "width": m.logits.codes.shape[1],
@@ -191,7 +196,8 @@ def _from_row(row: dict[str, Any], scene_id: str) -> TileResult:
         reasoning=row["reasoning"],
         n_tokens=row["n_tokens"],
         prompts=tuple(
-            PromptRecord(tuple(p["box_tile_px"]), tuple((q[0], q[1]) for q in p["points_tile_px"])) for p in row["prompts"]
+            PromptRecord(tuple(p["box_tile_px"]), tuple((q[0], q[1]) for q in p["points_tile_px"]))
+            for p in row["prompts"]
         ),
         masks=tuple(
             MaskRecord(

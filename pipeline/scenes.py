@@ -37,7 +37,8 @@ class Problem(NamedTuple):
     """The value, the limit, the way out."""
 
     def __str__(self) -> str:
-        return f"{self.href}: {self.problem}"
+        # some problems name their input already, for where they are shown alone
+        return self.problem if self.problem.startswith(f"{self.href}") else f"{self.href}: {self.problem}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Store:
         return bool(self.fs.exists(self.path(name)))
 
     def names(self, folder: str, suffix: str = "") -> list[str]:
-        """Sorted names, relative to the root, of all objects below `folder` that end with `suffix`; hidden ones left out."""
+        """Sorted names, relative to the root, of all objects below `folder` ending with `suffix`; no hidden ones."""
         start = len(self.root) + 1
         found = (str(path)[start:] for path in self.fs.find(self.path(folder)))
         return sorted(n for n in found if n.endswith(suffix) and not n.rsplit("/", 1)[-1].startswith("."))

@@ -53,8 +53,8 @@ class TileKey(NamedTuple):
 class TileGrid:
     """Square tiles over a scene, at one level.
 
-    All tiles have the same side. The last of a row or column is moved inward so that it ends with the scene, which gives
-    the model real context instead of padding; only a scene smaller than a tile is padded.
+    All tiles have the same side. The last of a row or column is moved inward to end with the scene, which gives the
+    model real context instead of padding; only a scene smaller than a tile is padded.
     """
 
     width: int
@@ -98,7 +98,7 @@ class TileGrid:
         return _count(self.width, self.side, self.stride)
 
     def window(self, row: int, col: int) -> Window:
-        """The tile's window_scene_px; it leaves the scene only where the scene is smaller than the tile."""
+        """The tile's window_scene_px; it leaves the scene only where that is smaller than the tile."""
         y0, x0 = _start(row, self.height, self.side, self.stride), _start(col, self.width, self.side, self.stride)
         return Window(x0, y0, x0 + self.side, y0 + self.side)
 
@@ -110,8 +110,8 @@ class TileGrid:
 
     def over(self, area: Window) -> Iterator[tuple[int, int]]:
         """(row, col) of every tile whose window touches `area`, in row-major order."""
-        cols = list(_touching(area.x0, area.x1, self.cols, self.width, self.side, self.stride))
-        for row in _touching(area.y0, area.y1, self.rows, self.height, self.side, self.stride):
+        cols = list(_touching(area.x0, area.x1, count=self.cols, size=self.width, side=self.side, stride=self.stride))
+        for row in _touching(area.y0, area.y1, count=self.rows, size=self.height, side=self.side, stride=self.stride):
             for col in cols:
                 yield row, col
 
@@ -131,8 +131,8 @@ def _core(index: int, count: int, size: int, side: int, stride: int) -> tuple[in
     return (0 if index == 0 else border(index - 1)), (size if index == count - 1 else border(index))
 
 
-def _touching(low: int, high: int, count: int, size: int, side: int, stride: int) -> range:
-    # Starts grow with the index, so the touching tiles are one run; the last one may start early, hence the check of it alone.
+def _touching(low: int, high: int, *, count: int, size: int, side: int, stride: int) -> range:
+    # Starts grow with the index, so the touching tiles are one run; the last may start early, hence its own check.
     first = max(0, min(count - 1, (low - side) // stride + 1))
     last = max(0, min(count - 1, -(-high // stride) - 1))
     if last == count - 2 and _start(count - 1, size, side, stride) < high:

@@ -18,7 +18,7 @@ class Workers(Protocol):
     """Applies a function to many items."""
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Results in order of completion. An exception in `function` is raised here, after which nothing more is started."""
+        """Results in order of completion. An exception in `function` is raised here; then nothing more is started."""
         ...
 
 
@@ -46,8 +46,9 @@ class DaskWorkers:
         try:
             while True:
                 while n_running < self._limit():
-                    item = next(pending, None)
-                    if item is None:
+                    try:
+                        item = next(pending)
+                    except StopIteration:
                         break
                     # pure=False: equal arguments at another time are new work, for what is on disk has changed
                     running.add(self._client.submit(function, item, pure=False))

@@ -1,0 +1,51 @@
+"""Entry point: one Typer app, one place where errors become lines and exit codes."""
+
+import os
+import sys
+
+import typer
+
+from flows.cli.demo import demo
+from flows.cli.plan import plan
+from flows.cli.segment import segment
+from flows.cli.status import status
+
+app = typer.Typer(
+    name="t2s",
+    help="Ask plain-language questions of whole regions of imagery. "
+    "Exit codes: 0 success, 1 failed, 2 bad input, 3 partial.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(segment)
+app.command()(plan)
+app.command()(status)
+
+
+@app.callback()
+def _defaults() -> None:
+    # Both must be set before Prefect is imported. A fresh machine needs 24-28 s to start the temporary server, whose
+    # own limit is 20 s; and what we start for a user reports to nobody.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+
+
+def main() -> None:
+    """Run the command. A problem that the user can mend is a line each and exit code 2, never a traceback."""
+    from t2s_core.errors import BadInput, MachineFault
+
+    try:
+        app()
+    except BadInput as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)  # noqa: T201 -- the command's own voice
+        sys.exit(2)
+    except MachineFault as error:
+        print(f"failed: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

@@ -1,0 +1,43 @@
+"""Options that several commands share, and how they become a spec."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Scenes = Annotated[
+    list[str],
+    typer.Argument(metavar="SCENE...", help="GeoTIFFs: paths, globs, directories or URLs.", show_default=False),
+]
+QueryTexts = Annotated[
+    list[str] | None, typer.Option("--query", "-q", help="A question in plain language; repeat for more.")
+]
+QueryFile = Annotated[Path | None, typer.Option("--queries", help="YAML, CSV or JSON file of questions.")]
+Out = Annotated[str, typer.Option("--out", "-o", help="Directory or fsspec URL for everything the run makes.")]
+AoiFile = Annotated[str | None, typer.Option("--aoi", help="Vector file; only what lies in it is looked at.")]
+Bands = Annotated[str | None, typer.Option(help="Red, green, blue (e.g. 3,2,1), or one band.")]
+Nodata = Annotated[float | None, typer.Option(help="Value that means no data; overrides the files' own.")]
+PrompterName = Annotated[str, typer.Option("--prompter", help="bundled, qwen_vl:PATH, recorded:FILE.")]
+SegmenterName = Annotated[str, typer.Option("--segmenter", help="bundled, sam_hf:PATH, segment_anything:FILE.pth.")]
+TemplateFile = Annotated[str | None, typer.Option("--prompt-template", help="File that replaces the prompt's wording.")]
+TilePx = Annotated[int | None, typer.Option(help="Tile side in pixels; the prompter's own size by default.")]
+OverlapPx = Annotated[int | None, typer.Option(help="What neighbours share; a quarter of a tile by default.")]
+Levels = Annotated[str, typer.Option(help="Overview factors at which tiles are laid, e.g. 1,4.")]
+Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is target.")]
+MaxUnparsable = Annotated[float, typer.Option(help="Share of unusable answers above which the run is partial.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad-scenes", help="Go on without scenes that cannot be used.")]
+Cluster = Annotated[str, typer.Option(help="local, or a Dask scheduler's address.")]
+NWorkers = Annotated[int | None, typer.Option("--workers", min=1, help="Local processes; one per core by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, messages on stderr.")]
+
+
+def numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Whole numbers separated by commas. Raises `BadInput`."""
+    from t2s_core.errors import BadInput
+
+    if text is None:
+        return None
+    if not re.fullmatch(r"\s*-?\d+\s*(,\s*-?\d+\s*)*", text):
+        raise BadInput(f"{option} {text!r}: not whole numbers separated by commas; use e.g. 1,4")
+    return tuple(int(part) for part in text.split(","))

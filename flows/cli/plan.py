@@ -1,0 +1,69 @@
+"""`t2s plan`."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from flows.cli import options as o
+
+if TYPE_CHECKING:
+    from pipeline.prepare import Looked
+
+
+def plan(
+    scenes: o.Scenes,
+    out: o.Out = "out",
+    query: o.QueryTexts = None,
+    queries: o.QueryFile = None,
+    aoi: o.AoiFile = None,
+    bands: o.Bands = None,
+    nodata: o.Nodata = None,
+    prompter: o.PrompterName = "bundled",
+    segmenter: o.SegmenterName = "bundled",
+    prompt_template: o.TemplateFile = None,
+    tile_px: o.TilePx = None,
+    overlap_px: o.OverlapPx = None,
+    levels: o.Levels = "1",
+    threshold: o.Threshold = 0.5,
+    skip_bad_scenes: o.SkipBad = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Say what a run would do and what is wrong with its input; load, compute and write nothing.
+
+    Example:
+      t2s plan "scenes/*.tif" --query "the lake" --out results
+    """
+    from flows.cli.request import Request
+    from pipeline.estimate import estimate
+
+    request = Request(
+        scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
+        tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes,
+    )  # fmt: skip
+    _, looked = request.look()
+    document = {
+        **estimate(looked.prepared),
+        "problems": [{"href": p.href, "problem": p.problem} for p in looked.problems],
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        _print(document, looked)
+    raise typer.Exit(2 if looked.problems else 0)
+
+
+def _print(document: dict[str, Any], looked: "Looked") -> None:
+    for problem in looked.problems:
+        typer.echo(f"error: {problem}", err=True)
+    if looked.prepared is None:
+        return
+    typer.echo(
+        f"{document['scenes']} scenes, {document['pixels'] / 1e6:.1f} Mpx, {document['bytes'] / 1e6:.1f} MB of pixels to read"
+    )
+    typer.echo(f"{document['tiles']} tiles of {looked.prepared.tile_px} px, {document['tile_queries']} tile-queries")
+    if document["seconds"] is None:
+        typer.echo("time: unknown until these models have run once with this --out; nothing was measured yet")
+    else:
+        typer.echo(f"time: about {document['seconds']:.0f} s, by the rate of the earlier run in this --out")

@@ -1,0 +1,63 @@
+"""From command-line values to a spec, collecting every problem on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.cli.options import numbers
+from pipeline.preflight import attempt
+from pipeline.prepare import Looked, look
+from pipeline.queries import Query, parse_queries
+from pipeline.scenes import Problem
+from pipeline.spec import Models, RunSpec
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user typed."""
+
+    scenes: Sequence[str]
+    query: Sequence[str]
+    queries: Path | None
+    out: str
+    aoi: str | None
+    bands: str | None
+    nodata: float | None
+    prompter: str
+    segmenter: str
+    prompt_template: str | None
+    tile_px: int | None
+    overlap_px: int | None
+    levels: str
+    threshold: float
+    max_unparsable: float = 0.02
+    skip_bad_scenes: bool = False
+
+    def look(self) -> tuple[RunSpec, Looked]:
+        """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
+        queries, of_queries = attempt("--query", lambda: parse_queries(self.query, self.queries))
+        bands, of_bands = attempt("--bands", lambda: numbers("--bands", self.bands))
+        levels, of_levels = attempt("--levels", lambda: numbers("--levels", self.levels))
+        spec = self._spec(queries or (), bands, levels or (1,))
+        return spec, look(spec, self.out, earlier=[*of_queries, *of_bands, *of_levels, *self._share_problems()])
+
+    def _spec(self, queries: tuple[Query, ...], bands: tuple[int, ...] | None, levels: tuple[int, ...]) -> RunSpec:
+        return RunSpec(
+            scenes=tuple(self.scenes),
+            queries=queries,
+            models=Models(prompter=self.prompter, segmenter=self.segmenter, prompt_template=self.prompt_template),
+            aoi=self.aoi,
+            bands=bands,
+            nodata=self.nodata,
+            tile_px=self.tile_px,
+            overlap_px=self.overlap_px,
+            levels=levels,
+            threshold=self.threshold,
+            max_unparsable=min(max(self.max_unparsable, 0.0), 1.0),
+            skip_bad_scenes=self.skip_bad_scenes,
+        )
+
+    def _share_problems(self) -> list[Problem]:
+        if 0 <= self.max_unparsable <= 1:
+            return []
+        return [Problem("--max-unparsable", f"{self.max_unparsable:g} is no share; use 0 to 1, e.g. 0.02.")]

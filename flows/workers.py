@@ -1,0 +1,47 @@
+"""Dask workers that start only when there is work: a run that finds everything done costs no cluster."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from itertools import chain
+from types import TracebackType
+from typing import Self, TypeVar
+
+from infra.cluster import client_for
+from pipeline.work import DaskWorkers
+from t2s_core.errors import BadInput
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class WorkersOnDemand:
+    """`pipeline.work.Workers` on a cluster that is opened by the first item and closed with the context."""
+
+    def __init__(self, cluster: str, n_workers: int | None) -> None:
+        """See `infra.cluster.client_for`."""
+        self._cluster, self._n_workers = cluster, n_workers
+        self._stack = ExitStack()
+        self._workers: DaskWorkers | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """See `Workers.map`. Raises `BadInput` where the cluster cannot be reached."""
+        pending = iter(items)
+        for first in pending:
+            yield from self._open().map(function, chain([first], pending))
+
+    def _open(self) -> DaskWorkers:
+        if self._workers is None:
+            try:
+                client = self._stack.enter_context(client_for(self._cluster, n_workers=self._n_workers))
+            except (ValueError, OSError) as error:
+                raise BadInput(f"--cluster {self._cluster}: {error}; use `local` or a scheduler's address") from error
+            self._workers = DaskWorkers(client)
+        return self._workers

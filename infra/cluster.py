@@ -1,0 +1,40 @@
+"""Where Dask workers come from. Imports nothing of ours, so that it can be copied to where a cluster is started."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+LOCAL = "local"
+
+
+@contextmanager
+def client_for(cluster: str = LOCAL, *, n_workers: int | None = None) -> Iterator[Any]:
+    """A connected `distributed.Client`, closed at the end.
+
+    `local` starts one single-threaded worker process per core (`n_workers` if given), stopped at the end; anything
+    else is a scheduler's address (`tcp://host:8786`), whose workers stay. Raises `ValueError` for another spelling and
+    `OSError` where no scheduler answers.
+    """
+    from distributed import Client, LocalCluster
+
+    if cluster == LOCAL:
+        # One thread per worker: an engine is not thread-safe, and GDAL datasets may not cross threads.
+        with (
+            LocalCluster(
+                n_workers=n_workers or os.cpu_count() or 1,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=0,  # Dask would kill a worker for the size of its models
+                silence_logs=logging.ERROR,
+            ) as local,
+            Client(local) as client,
+        ):
+            yield client
+        return
+    if "://" not in cluster:
+        raise ValueError(f"cluster {cluster!r} is neither `local` nor an address such as tcp://host:8786")
+    with Client(cluster, timeout=30) as client:
+        yield client

@@ -1,0 +1,52 @@
+"""What a run will take, before it is started: counted from the plan; time only from what was measured."""
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.manifest import read_manifest
+from pipeline.normalise import IDENTITY
+from pipeline.prepare import Prepared, scene_plan
+
+
+def estimate(prepared: Prepared | None) -> dict[str, Any]:
+    """scenes, tiles, tile_queries, pixels, bytes, seconds, tokens. Opens no scene.
+
+    `pixels` and `bytes` are what the tiles read, overlaps counted twice. `seconds` and `tokens` are scaled from the
+    latest invocation in the run's directory that computed something with the same models; None where there is none.
+    """
+    if prepared is None:
+        return {"scenes": 0, "tiles": 0, "tile_queries": 0, "pixels": 0, "bytes": 0, "seconds": None, "tokens": None}
+    tiles = pixels = n_bytes = 0
+    for scene in prepared.scenes:
+        planned = [t.window_scene_px for t in scene_plan(prepared, scene, IDENTITY, "").tiles()]
+        read_px = sum(w.width * w.height for w in planned)
+        tiles += len(planned)
+        pixels += read_px
+        n_bytes += read_px * len(set(scene.bands)) * np.dtype(scene.dtype).itemsize
+    tile_queries = tiles * len(prepared.spec.queries)
+    seconds, tokens = _measured(prepared)
+    return {
+        "scenes": len(prepared.scenes),
+        "tiles": tiles,
+        "tile_queries": tile_queries,
+        "pixels": pixels,
+        "bytes": n_bytes,
+        "seconds": None if seconds is None else round(seconds * tile_queries, 1),
+        "tokens": None if tokens is None else round(tokens * tile_queries),
+    }
+
+
+def _measured(prepared: Prepared) -> tuple[float, float] | tuple[None, None]:
+    """(seconds, tokens) per tile-query of an earlier run in the same place with the same models."""
+    manifest = read_manifest(prepared.store)
+    versions = prepared.versions
+    if manifest is None or (versions.prompter, versions.segmenter) != (
+        manifest["models"]["prompter"]["version"],
+        manifest["models"]["segmenter"]["version"],
+    ):
+        return None, None
+    for entry in reversed(manifest["history"]):
+        if entry.get("computed"):
+            return entry["seconds"] / entry["computed"], entry["n_tokens"] / entry["computed"]
+    return None, None

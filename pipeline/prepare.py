@@ -1,0 +1,127 @@
+"""From a spec to scenes that can be worked on: every problem is found before anything is spent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.aoi import Aoi, aoi_in_scene_px, read_aoi
+from pipeline.normalise import IDENTITY, Stretch, scene_stretch
+from pipeline.pixels import UnreadablePixels
+from pipeline.plan import ModelVersions, ScenePlan, grids_for
+from pipeline.preflight import attempt, is_of_scene, preflight
+from pipeline.scenes import Problem, Scene, resolve
+from pipeline.spec import RunSpec
+from pipeline.storage import Store
+from t2s_core.errors import BadInput
+from t2s_core.profiles import PromptTemplate
+from t2s_core.registry import prompter_profile, prompter_version, segmenter_version
+from t2s_core.template import load_template
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A spec whose inputs were all looked at."""
+
+    spec: RunSpec
+    store: Store
+    scenes: Sequence[Scene]
+    skipped: Sequence[Problem]
+    """Problems of scenes that the run goes on without."""
+    aoi: Aoi | None
+    versions: ModelVersions
+    tile_px: int
+    """Pixels of the level."""
+    overlap_px: int
+    """Pixels of the level."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look at all inputs found. Headers only: no pixels, no models, nothing written."""
+
+    prepared: Prepared | None
+    """None where `problems` leave nothing to run."""
+    problems: Sequence[Problem]
+    """Everything that is wrong, in the order of the inputs."""
+
+
+def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Looked:
+    """Resolve scenes, area and models of a spec. `earlier`: problems of what could not even become a spec."""
+    resolved = resolve(spec.scenes, bands=spec.bands, nodata=spec.nodata)
+    aoi, of_aoi = attempt("--aoi", lambda: _read_aoi(spec))
+    template, of_template = attempt("--prompt-template", lambda: _read_template(spec))
+    profile, _ = attempt("--prompter", lambda: prompter_profile(spec.models.prompter))  # preflight reports the problem
+    tile_px = spec.tile_px if spec.tile_px is not None else (profile.tile_px if profile else None)
+    overlap_px = spec.overlap_px if spec.overlap_px is not None else (tile_px // 4 if tile_px is not None else None)
+    problems = preflight(
+        resolved,
+        queries=spec.queries,
+        out_url=out_url,
+        tile_px=tile_px,
+        overlap_px=overlap_px,
+        levels=spec.levels,
+        threshold=spec.threshold,
+        prompter=spec.models.prompter,
+        segmenter=spec.models.segmenter,
+        aoi=aoi,
+        earlier=[*earlier, *of_aoi, *of_template],
+    )
+    blocking = [p for p in problems if not (spec.skip_bad_scenes and is_of_scene(p, resolved))]
+    if blocking or not resolved.scenes or tile_px is None or overlap_px is None:
+        return Looked(None, problems)
+    skipped = [p for p in problems if is_of_scene(p, resolved)]
+    versions = ModelVersions(
+        spec.models,
+        prompter_version(spec.models.prompter, template=template),
+        segmenter_version(spec.models.segmenter),
+    )
+    return Looked(
+        Prepared(spec, Store.at(out_url), resolved.scenes, skipped, aoi, versions, tile_px, overlap_px), problems
+    )
+
+
+def prepare(spec: RunSpec, out_url: str) -> Prepared:
+    """As `look`, for who wants to run. Raises `BadInput` with all problems, one line each."""
+    looked = look(spec, out_url)
+    if looked.prepared is None:
+        raise BadInput(*(str(p) for p in looked.problems))
+    return looked.prepared
+
+
+def plan_scene(prepared: Prepared, scene: Scene, earlier: dict[str, Any] | None = None) -> ScenePlan:
+    """The plan of one scene. `earlier`: the manifest's entry of this scene, whose stretch is taken if it is of the same
+    version of the file; otherwise the scene's statistics are computed, which reads pixels.
+    """
+    return scene_plan(prepared, scene, *_stretch(scene, earlier))
+
+
+def scene_plan(prepared: Prepared, scene: Scene, stretch: Stretch, fault: str) -> ScenePlan:
+    """The plan of a scene whose stretch is known. Opens nothing."""
+    return ScenePlan(
+        scene=scene,
+        stretch=stretch,
+        grids=grids_for(scene, tile_px=prepared.tile_px, overlap_px=prepared.overlap_px, levels=prepared.spec.levels),
+        aoi_scene_px=None if prepared.aoi is None else aoi_in_scene_px(prepared.aoi, scene),
+        versions=prepared.versions,
+        fault=fault,
+    )
+
+
+def _stretch(scene: Scene, earlier: dict[str, Any] | None) -> tuple[Stretch, str]:
+    if earlier is not None and earlier["etag"] == scene.etag and not earlier["fault"]:
+        known = Scene.from_json(earlier)
+        if (known.bands, known.nodata) == (scene.bands, scene.nodata):
+            return Stretch.from_json(earlier["stretch"]), ""
+    try:
+        return scene_stretch(scene), ""
+    except UnreadablePixels as error:
+        return IDENTITY, str(error)
+
+
+def _read_aoi(spec: RunSpec) -> Aoi | None:
+    return None if spec.aoi is None else read_aoi(spec.aoi)
+
+
+def _read_template(spec: RunSpec) -> PromptTemplate | None:
+    return None if spec.models.prompt_template is None else load_template(Path(spec.models.prompt_template))

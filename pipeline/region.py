@@ -1,0 +1,187 @@
+"""A whole region run: plan, segment, stitch, vectorise, publish. The same with and without Prefect."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import lease
+from pipeline.committed import Committed, committed
+from pipeline.manifest import (
+    SCHEMA_VERSION,
+    RunStatus,
+    new_run_id,
+    now,
+    read_manifest,
+    software_versions,
+    write_manifest,
+)
+from pipeline.plan import ScenePlan
+from pipeline.prepare import Prepared, plan_scene
+from pipeline.progress import Progress
+from pipeline.report import write_report
+from pipeline.results import TileStatus
+from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
+from pipeline.work import Workers
+
+Stage = Callable[[ScenePlan, RunContext, Workers, Progress], StageReceipt]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a scene in their order. Prefect wraps each in a task; without it they are called as they are."""
+
+    segment: Stage = segment_scene
+    stitch: Stage = stitch_scene
+    vectorise: Stage = vectorise_scene
+
+
+DIRECT = Stages()
+"""The stages as they are, with no orchestrator around them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an invocation ended."""
+
+    status: RunStatus
+    manifest: dict[str, Any]
+    computed: int
+    """Tile-queries that this invocation computed; 0 where everything was done already."""
+
+
+def run_region(
+    prepared: Prepared,
+    workers: Workers,
+    progress: Progress,
+    *,
+    stages: Stages = DIRECT,
+    device: str = "auto",
+    retry_failed: bool = False,
+    fresh: bool = False,
+) -> Outcome:
+    """Do what is not done yet. Whatever happens, committed work stays and run.json says how far the run came.
+
+    Raises `BadInput` where another run is at work in the same directory. An exception of a stage is raised after the
+    manifest says FAILED.
+    """
+    store, run_id = prepared.store, new_run_id()
+    with lease.held(store, run_id):
+        if fresh:
+            for folder in ("tiles", "masks.zarr", "features"):
+                store.remove(folder)
+        earlier = None if fresh else read_manifest(store)
+        context = RunContext(store, prepared.spec, run_id, device=device, retry_failed=retry_failed)
+        started, start_s = now(), time.perf_counter()
+        known = {entry["scene_id"]: entry for entry in earlier["scenes"]} if earlier else {}
+        plans = [plan_scene(prepared, scene, known.get(scene.scene_id)) for scene in prepared.scenes]
+        manifest = _manifest(prepared, plans, run_id, earlier, started)
+        write_manifest(store, manifest)
+        try:
+            receipts = [
+                stage(plan, context, workers, progress)
+                for plan in plans
+                for stage in (stages.segment, stages.stitch, stages.vectorise)
+            ]
+        except Exception as error:
+            _end(manifest, RunStatus.FAILED, start_s, error=f"{type(error).__name__}: {error}")
+            write_manifest(store, manifest)
+            raise
+        states = {plan.scene.scene_id: committed(store, plan, prepared.spec.queries) for plan in plans}
+        _add_outcome(manifest, prepared, states, receipts)
+        _end(manifest, status_of(manifest["counts"], prepared), start_s)
+        write_report(store, manifest)
+        write_manifest(store, manifest)  # last: a run that says SUCCESS has everything
+    computed = sum(r.computed for r in receipts if r.stage == "segment")
+    return Outcome(RunStatus(manifest["status"]), manifest, computed)
+
+
+def status_of(counts: dict[str, int], prepared: Prepared) -> RunStatus:
+    """SUCCESS, PARTIAL or FAILED, by what the tile-queries came to."""
+    answered = counts["total"] - counts["failed"] - counts["pending"]
+    if counts["total"] and not answered:
+        return RunStatus.FAILED
+    if counts["failed"] or counts["pending"] or prepared.skipped:
+        return RunStatus.PARTIAL
+    asked = counts["total"] - counts["skipped_nodata"]
+    if asked and counts["unparsable"] / asked > prepared.spec.max_unparsable:
+        return RunStatus.PARTIAL
+    return RunStatus.SUCCESS
+
+
+def total_counts(states: Sequence[Committed]) -> dict[str, int]:
+    """Tile-queries by status over all scenes."""
+    counts: Counter[str] = Counter(dict.fromkeys([*(s.value for s in TileStatus), "pending", "total"], 0))
+    for state in states:
+        counts.update(state.counts())
+    return dict(counts)
+
+
+def _manifest(
+    prepared: Prepared, plans: Sequence[ScenePlan], run_id: str, earlier: dict[str, Any] | None, started: str
+) -> dict[str, Any]:
+    spec = prepared.spec
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "status": RunStatus.RUNNING.value,
+        "started": started,
+        "scenes": [{**p.scene.to_json(), "stretch": p.stretch.to_json(), "fault": p.fault} for p in plans],
+        "queries": [
+            {"query_id": q.query_id, "query": q.text, "label": q.label, "threshold": spec.threshold_of(q)}
+            for q in spec.queries
+        ],
+        "models": {
+            "prompter": {"name": spec.models.prompter, "version": prepared.versions.prompter},
+            "segmenter": {"name": spec.models.segmenter, "version": prepared.versions.segmenter},
+        },
+        "spec": {
+            **spec.model_dump(mode="json"),
+            "tile_px": prepared.tile_px,
+            "overlap_px": prepared.overlap_px,
+        },
+        "aoi": None
+        if prepared.aoi is None
+        # full precision: the plan is rebuilt from this, and its keys hash the area
+        else {"href": prepared.aoi.href, "crs": prepared.aoi.crs, "wkt": prepared.aoi.geometry.wkt},
+        "skipped_scenes": [{"href": p.href, "problem": p.problem} for p in prepared.skipped],
+        "versions": software_versions(),
+        "timings": {},
+        "counts": {},
+        "failures": [],
+        "unparsable": [],
+        "history": [*(earlier["history"] if earlier else []), {"run_id": run_id, "started": started}],
+    }
+
+
+def _add_outcome(
+    manifest: dict[str, Any], prepared: Prepared, states: dict[str, Committed], receipts: Sequence[StageReceipt]
+) -> None:
+    manifest["counts"] = total_counts(list(states.values()))
+    manifest["failures"] = [f for s, state in states.items() for f in state.reasons(s, TileStatus.FAILED)]
+    manifest["unparsable"] = [f for s, state in states.items() for f in state.reasons(s, TileStatus.UNPARSABLE)]
+    by_stage: Counter[str] = Counter()
+    on_workers: Counter[str] = Counter()
+    features: Counter[str] = Counter({q.query_id: 0 for q in prepared.spec.queries})
+    for receipt in receipts:
+        by_stage[receipt.stage] += receipt.seconds  # type: ignore[assignment]  # Counter adds floats as well
+        on_workers.update(receipt.details.get("worker_seconds", {}))
+        features.update(receipt.details.get("features", {}))
+    manifest["timings"] = {
+        "stages_s": {k: round(v, 3) for k, v in by_stage.items()},
+        "on_workers_s": {k: round(v, 3) for k, v in on_workers.items()},
+    }
+    manifest["features"] = dict(features)
+    computed = sum(r.computed for r in receipts if r.stage == "segment")
+    n_tokens = sum(r.details["n_tokens"] for r in receipts if r.stage == "segment")
+    manifest["history"][-1] |= {"computed": computed, "n_tokens": n_tokens}
+
+
+def _end(manifest: dict[str, Any], status: RunStatus, start_s: float, *, error: str | None = None) -> None:
+    seconds = round(time.perf_counter() - start_s, 3)
+    manifest["status"] = status.value
+    manifest["timings"] = {**manifest["timings"], "wall_s": seconds}
+    manifest["history"][-1] |= {"ended": now(), "status": status.value, "seconds": seconds}
+    if error is not None:
+        manifest["error"] = error

@@ -1,0 +1,51 @@
+"""The run's specification: everything that changes a result, and nothing that changes only speed."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.queries import Query
+
+
+class Models(BaseModel):
+    """Which models answer. Versions are resolved once per run, before any model is loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompter: str = "bundled"
+    segmenter: str = "bundled"
+    prompt_template: str | None = None
+    """A file that replaces the profile's template."""
+
+
+class RunSpec(BaseModel):
+    """One question list, asked of one set of scenes in one way."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scenes: tuple[str, ...]
+    """Paths, globs, directories or URLs, as the user gave them."""
+    queries: tuple[Query, ...]
+    models: Models = Models()
+    aoi: str | None = None
+    """A vector file; pixels outside of it are not looked at."""
+    bands: tuple[int, ...] | None = None
+    """One or three 1-based band numbers in the order red, green, blue; by colour interpretation if None."""
+    nodata: float | None = None
+    """Overrides what the files say."""
+    tile_px: int | None = None
+    """Tile side in pixels of the level; the prompter's profile decides if None."""
+    overlap_px: int | None = None
+    """What two neighbouring tiles share; a quarter of a tile if None."""
+    levels: tuple[int, ...] = (1,)
+    """Overview factors at which tiles are laid."""
+    threshold: float = Field(default=0.5)
+    """Probability from which a pixel is target, for queries that name none of their own."""
+    batch_tiles: int = Field(default=8, ge=1)
+    """Tiles answered together. Part of the spec because batch size may move logits in the last digits."""
+    skip_bad_scenes: bool = False
+    """Go on without scenes that preflight refuses; the run is then PARTIAL."""
+    max_unparsable: float = Field(default=0.02, ge=0, le=1)
+    """Share of unparsable tile-queries above which the run is PARTIAL."""
+
+    def threshold_of(self, query: Query) -> float:
+        """The query's own threshold, else the run's."""
+        return self.threshold if query.threshold is None else query.threshold

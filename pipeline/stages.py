@@ -1,0 +1,150 @@
+"""The stages of a run, one scene at a time. Each is idempotent: it looks at what is committed and does the rest."""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.committed import Committed, committed
+from pipeline.features import Provenance, vectorise_scene_query
+from pipeline.mosaics import planned_tiles, stitch_scene_query
+from pipeline.plan import ScenePlan
+from pipeline.progress import Progress
+from pipeline.queries import Query
+from pipeline.spec import RunSpec
+from pipeline.storage import Store
+from pipeline.work import Workers
+from pipeline.worker import BatchReceipt, BatchTask, run_batch
+
+STITCH_VERSION = "1"
+"""Raise it when stitching or vectorising changes its results: finished mosaics and features are then made anew."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all stages of an invocation share."""
+
+    store: Store
+    spec: RunSpec
+    run_id: str
+    device: str = "auto"
+    """Where the models run: `auto`, `cpu`, `cuda` or `cuda:N`. Changes speed, not the plan."""
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
+class StageReceipt:
+    """What a stage did, for the manifest."""
+
+    stage: str
+    scene_id: str
+    seconds: float
+    computed: int
+    """Tile-queries, mosaics or partitions made by this invocation; 0 where all was done already."""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def segment_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
+    """Answer every tile-query of a scene that is not committed yet."""
+    start_s = time.perf_counter()
+    state = committed(context.store, plan, context.spec.queries)
+    done = state.done(retry_failed=context.retry_failed)
+    progress.start("segment", plan.scene.scene_id, state.n_wanted, len(done))
+    computed, n_tokens = 0, 0
+    seconds: Counter[str] = Counter()
+    for receipt in workers.map(run_batch, _tasks(plan, context, done)):
+        n = sum(receipt.statuses.values())
+        computed += n
+        n_tokens += receipt.n_tokens
+        seconds.update(_worker_seconds(receipt))
+        progress.advance(n)
+    details = {"worker_seconds": {k: round(v, 3) for k, v in seconds.items()}, "n_tokens": n_tokens}
+    return StageReceipt("segment", plan.scene.scene_id, time.perf_counter() - start_s, computed, details)
+
+
+def stitch_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
+    """Blend a scene's tile results into one mosaic per query."""
+    start_s = time.perf_counter()
+    state = committed(context.store, plan, context.spec.queries)
+    planned = planned_tiles(plan.grids, (tile.key for tile in plan.tiles()))
+    progress.start("stitch", plan.scene.scene_id, len(context.spec.queries), 0)
+    computed, pixels = 0, {}
+    for query in context.spec.queries:
+        receipt = stitch_scene_query(
+            context.store,
+            plan.scene,
+            query,
+            threshold=context.spec.threshold_of(query),
+            index=state.of_query(query),
+            grids=plan.grids,
+            workers=workers,
+            planned=planned,
+            fingerprint=fingerprint(plan, context.spec, state, query),
+        )
+        computed += not receipt.reused
+        pixels[query.query_id] = {"target_px": receipt.target_px, "unseen_px": receipt.unseen_px}
+        progress.advance(1)
+    return StageReceipt("stitch", plan.scene.scene_id, time.perf_counter() - start_s, computed, {"pixels": pixels})
+
+
+def vectorise_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
+    """Turn a scene's mosaics into one partition of features per query."""
+    start_s = time.perf_counter()
+    state = committed(context.store, plan, context.spec.queries)
+    provenance = Provenance(plan.versions.prompter, plan.versions.segmenter, context.run_id)
+    progress.start("vectorise", plan.scene.scene_id, len(context.spec.queries), 0)
+    computed, features = 0, {}
+    for query in context.spec.queries:
+        receipt = vectorise_scene_query(
+            context.store,
+            plan.scene,
+            query,
+            index=state.of_query(query),
+            grids=plan.grids,
+            workers=workers,
+            fingerprint=fingerprint(plan, context.spec, state, query),
+            provenance=provenance,
+        )
+        computed += not receipt.reused
+        features[query.query_id] = receipt.n_features
+        progress.advance(1)
+    return StageReceipt(
+        "vectorise", plan.scene.scene_id, time.perf_counter() - start_s, computed, {"features": features}
+    )
+
+
+def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) -> str:
+    """Hash of all that determines a scene's mosaic and features of one query."""
+    rows = state.of_query(query).select(["key", "status", "batch"]).to_pylist()
+    facts = {
+        "stitch_version": STITCH_VERSION,
+        "results": sorted([r["key"], r["status"], r["batch"]] for r in rows),
+        "n_wanted": state.n_wanted,
+        "scene": plan.scene.to_json(),
+        "overlap_px": {level: grid.overlap_px for level, grid in plan.grids.items()},
+        "query": [query.text, query.label],
+        "threshold": spec.threshold_of(query),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _tasks(plan: ScenePlan, context: RunContext, done: frozenset[str]) -> Iterator[BatchTask]:
+    for batch in plan.batches(context.spec.queries, done, context.spec.batch_tiles):
+        yield BatchTask(
+            store=context.store,
+            scene=plan.scene,
+            stretch=plan.stretch,
+            tile_px=plan.grids[batch.tiles[0].key.level].tile_px,
+            batch=batch,
+            versions=plan.versions,
+            device=context.device,
+            run_id=context.run_id,
+            scene_fault=plan.fault,
+        )
+
+
+def _worker_seconds(receipt: BatchReceipt) -> dict[str, float]:
+    return {"load": receipt.load_s, "read": receipt.read_s, "model": receipt.model_s, "write": receipt.write_s}

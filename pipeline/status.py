@@ -1,0 +1,65 @@
+"""How a run stands, from what lies in its directory: nobody has to be running for it to be known."""
+
+from typing import Any
+
+import shapely
+
+from pipeline.aoi import Aoi
+from pipeline.committed import committed
+from pipeline.lease import read_lease
+from pipeline.manifest import RunStatus, read_manifest
+from pipeline.normalise import Stretch
+from pipeline.plan import ModelVersions, ScenePlan
+from pipeline.prepare import Prepared, scene_plan
+from pipeline.region import total_counts
+from pipeline.results import TileStatus
+from pipeline.scenes import Scene
+from pipeline.spec import RunSpec
+from pipeline.storage import Store
+from t2s_core.errors import BadInput
+
+
+def run_status(out_url: str) -> dict[str, Any]:
+    """The document of `t2s status --json`. Raises `BadInput` where there is no run."""
+    store = Store.at(out_url)
+    manifest = read_manifest(store)
+    if manifest is None:
+        raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+    plans = plans_of(manifest, store)
+    states = {p.scene.scene_id: committed(store, p, RunSpec(**manifest["spec"]).queries) for p in plans}
+    return {
+        "status": _status(manifest, store).value,
+        "run_id": manifest["run_id"],
+        "tile_queries": total_counts(list(states.values())),
+        "failures": [f for s, state in states.items() for f in state.reasons(s, TileStatus.FAILED)],
+        "unparsable": [f for s, state in states.items() for f in state.reasons(s, TileStatus.UNPARSABLE)],
+        "skipped_scenes": manifest["skipped_scenes"],
+        "error": manifest.get("error"),
+    }
+
+
+def plans_of(manifest: dict[str, Any], store: Store) -> list[ScenePlan]:
+    """The plans of a run, rebuilt from its manifest alone: the scenes themselves are not opened."""
+    spec = RunSpec(**manifest["spec"])
+    versions = ModelVersions(
+        spec.models, manifest["models"]["prompter"]["version"], manifest["models"]["segmenter"]["version"]
+    )
+    assert spec.tile_px is not None  # the manifest's spec holds what was resolved
+    assert spec.overlap_px is not None
+    aoi = None
+    if manifest["aoi"] is not None:
+        aoi = Aoi(manifest["aoi"]["href"], shapely.from_wkt(manifest["aoi"]["wkt"]), manifest["aoi"]["crs"])
+    scenes = [Scene.from_json(entry) for entry in manifest["scenes"]]
+    prepared = Prepared(spec, store, scenes, (), aoi, versions, spec.tile_px, spec.overlap_px)
+    return [
+        scene_plan(prepared, scene, Stretch.from_json(entry["stretch"]), entry["fault"])
+        for scene, entry in zip(scenes, manifest["scenes"], strict=True)
+    ]
+
+
+def _status(manifest: dict[str, Any], store: Store) -> RunStatus:
+    status = RunStatus(manifest["status"])
+    if status is not RunStatus.RUNNING:
+        return status
+    lease = read_lease(store)
+    return RunStatus.RUNNING if lease is not None and lease.alive else RunStatus.INTERRUPTED

@@ -1,0 +1,1 @@
+"""Prefect tasks: thin wrappers, one per stage and scene, around `pipeline`."""

@@ -1,0 +1,34 @@
+"""One Prefect task per stage and scene. Tiles are Dask futures inside: Prefect would need 100 ms for each."""
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from pipeline import stages
+from pipeline.plan import ScenePlan
+from pipeline.progress import Progress
+from pipeline.stages import RunContext, StageReceipt
+from pipeline.work import Workers
+
+# Stages know from committed objects what is done; Prefect's cache would not notice a change below the task. They are
+# idempotent, so a retry costs only what was not committed.
+_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 1, "retry_delay_seconds": 5}
+
+
+@task(name="segment-scene", task_run_name="segment {plan.scene.scene_id}", **_OPTIONS)
+def segment_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
+    """See `pipeline.stages.segment_scene`."""
+    return stages.segment_scene(plan, context, workers, progress)
+
+
+@task(name="stitch-scene", task_run_name="stitch {plan.scene.scene_id}", **_OPTIONS)
+def stitch_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
+    """See `pipeline.stages.stitch_scene`."""
+    return stages.stitch_scene(plan, context, workers, progress)
+
+
+@task(name="vectorise-scene", task_run_name="vectorise {plan.scene.scene_id}", **_OPTIONS)
+def vectorise_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
+    """See `pipeline.stages.vectorise_scene`."""
+    return stages.vectorise_scene(plan, context, workers, progress)
