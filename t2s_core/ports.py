@@ -100,7 +100,9 @@ class Segmenter(Protocol):
         """Embed images of any sizes. One call costs one pass of the image encoder over the batch."""
         ...
 
-    def decode(self, embeddings: Embeddings, prompts_tile_px: Sequence[Sequence[InstancePrompt]]) -> list[list[InstanceLogits]]:
+    def decode(
+        self, embeddings: Embeddings, prompts_tile_px: Sequence[Sequence[InstancePrompt]]
+    ) -> list[list[InstanceLogits]]:
         """One list per image, one entry per prompt, in order; box and all points of a prompt go in together.
 
         Raises `ContractError` if the outer length differs from `len(embeddings)`.
