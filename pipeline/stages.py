@@ -122,7 +122,7 @@ def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) 
     facts = {
         "stitch_version": STITCH_VERSION,
         "results": sorted([r["key"], r["status"], r["batch"]] for r in rows),
-        "n_wanted": state.n_wanted,
+        "n_tiles": state.n_wanted // len(spec.queries),  # of this query: another query must not touch what is finished
         "scene": plan.scene.to_json(),
         "overlap_px": {level: grid.overlap_px for level, grid in plan.grids.items()},
         "query": [query.text, query.label],

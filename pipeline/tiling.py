@@ -72,7 +72,8 @@ class TileGrid:
         """Raises `BadInput` where tiles would have no core."""
         if not 0 <= self.overlap_px <= self.tile_px // 2:
             raise BadInput(
-                f"overlap_px={self.overlap_px} is more than half a {self.tile_px} px tile; use at most {self.tile_px // 2}."
+                f"overlap_px={self.overlap_px} is more than half a {self.tile_px} px tile; "
+                f"use at most {self.tile_px // 2}."
                 if self.overlap_px > 0
                 else f"overlap_px={self.overlap_px} is negative; use 0 to {self.tile_px // 2}."
             )

@@ -62,7 +62,7 @@ class DaskWorkers:
             running.clear()
 
     def _limit(self) -> int:
-        n_threads = sum(self._client.nthreads().values())
+        n_threads: int = sum(self._client.nthreads().values())
         if n_threads == 0:
             raise MachineFault("no Dask worker is connected; start workers, or run without --cluster")
         return n_threads * self._per_worker

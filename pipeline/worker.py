@@ -17,7 +17,6 @@ from pipeline.plan import Ask, Batch, ModelVersions, PlannedTile
 from pipeline.read import TilePixels, read_window
 from pipeline.results import MaskRecord, PromptRecord, TileResult, TileStatus, write_batch
 from pipeline.scenes import Scene
-from pipeline.spec import Models
 from pipeline.storage import Store
 from t2s_core.engine import Engine, Question, TileAnswer, TileImage
 from t2s_core.errors import MachineFault
@@ -64,16 +63,16 @@ def run_batch(task: BatchTask) -> BatchReceipt:
     readable: list[tuple[PlannedTile, tuple[Ask, ...], TilePixels]] = []
     for tile, asks, pixels in _read_tiles(task):
         if isinstance(pixels, str):
-            results += [_unanswered(task, tile, ask, TileStatus.FAILED, pixels) for ask in asks]
+            results += [_unanswered(task, tile, ask, status=TileStatus.FAILED, reason=pixels) for ask in asks]
         elif not pixels.valid.any():
-            results += [_unanswered(task, tile, ask, TileStatus.SKIPPED_NODATA, "") for ask in asks]
+            results += [_unanswered(task, tile, ask, status=TileStatus.SKIPPED_NODATA, reason="") for ask in asks]
         else:
             readable.append((tile, asks, pixels))
     read_s, load_s = time.perf_counter() - start_s, 0.0
     start_s = time.perf_counter()
     if readable:
         misses = _engine.cache_info().misses
-        engine = _engine(task.versions.models, task.device)
+        engine = _engine(task.versions, task.device)
         # a worker that will answer nothing never pays for the models, and one that does pays once
         load_s = time.perf_counter() - start_s if _engine.cache_info().misses > misses else 0.0
         results += _answers(engine, task, readable)
@@ -93,22 +92,31 @@ def run_batch(task: BatchTask) -> BatchReceipt:
 
 
 @lru_cache(maxsize=1)
-def _engine(models: Models, device: str) -> Engine:
-    """One engine per worker process, loaded when it is first needed."""
+def _engine(versions: ModelVersions, device: str) -> Engine:
+    """One engine per worker process, loaded when first needed, and anew when the files behind its names changed."""
     # here, because a worker that only stitches should start fast
     import torch
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # the run has its own; this one would write over it from another process
-
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if chosen == "cpu":
         torch.set_num_threads(1)  # parallelism comes from worker processes; more threads would fight each other
+    models = versions.models
     template = load_template(Path(models.prompt_template)) if models.prompt_template is not None else None
-    return Engine(
+    engine = Engine(
         load_prompter(models.prompter, device=chosen, template=template),
         load_segmenter(models.segmenter, device=chosen),
     )
+    for planned, loaded in (
+        (versions.prompter, engine.prompter.version),
+        (versions.segmenter, engine.segmenter.version),
+    ):
+        if planned != loaded:  # a worker elsewhere may hold other files under the same name
+            raise MachineFault(
+                f"this worker loads {loaded} where the run was planned with {planned}; bring them together"
+            )
+    return engine
 
 
 def _read_tiles(task: BatchTask) -> Iterator[tuple[PlannedTile, tuple[Ask, ...], TilePixels | str]]:
@@ -137,12 +145,13 @@ def _inside_aoi(tile: PlannedTile) -> NDArray[np.bool_]:
     from rasterio.features import geometry_mask
     from rasterio.transform import Affine
 
-    return geometry_mask(
+    inside: NDArray[np.bool_] = geometry_mask(
         [shapely.from_wkb(tile.aoi_scene_px)],
         out_shape=(window.height, window.width),
         transform=Affine.translation(window.x0, window.y0),
         invert=True,
     )
+    return inside
 
 
 def _answers(
@@ -152,7 +161,7 @@ def _answers(
     questions = [Question(ask.query_id, ask.query) for ask in readable[0][1]]
     answers = _answer_or_reason(engine, tiles, questions)
     return [
-        _unanswered(task, tile, ask, TileStatus.FAILED, answer, valid=pixels.valid)
+        _unanswered(task, tile, ask, status=TileStatus.FAILED, reason=answer, valid=pixels.valid)
         if isinstance(answer, str)
         else _answered(task, tile, ask, answer, pixels.valid)
         for (tile, ask, pixels), answer in zip(
@@ -175,7 +184,7 @@ def _answer_or_reason(
 
 def _answered(task: BatchTask, tile: PlannedTile, ask: Ask, answer: TileAnswer, valid: NDArray[np.bool_]) -> TileResult:
     return replace(
-        _unanswered(task, tile, ask, TileStatus(answer.status.value), answer.reason, valid=valid),
+        _unanswered(task, tile, ask, status=TileStatus(answer.status.value), reason=answer.reason, valid=valid),
         reply=answer.reply.text,
         reasoning=answer.reasoning,
         n_tokens=answer.reply.n_tokens,
@@ -188,6 +197,7 @@ def _unanswered(
     task: BatchTask,
     tile: PlannedTile,
     ask: Ask,
+    *,
     status: TileStatus,
     reason: str,
     valid: NDArray[np.bool_] | None = None,

@@ -15,7 +15,7 @@ class T2sError(Exception):
     """Everything that t2s raises on purpose."""
 
 
-class BadInput(T2sError):  # noqa: N818 -- reads as what it is; the tree above is the vocabulary
+class BadInput(T2sError):
     """Input that cannot work. Each problem is one line: the value, the limit, the way out."""
 
     def __init__(self, *problems: str) -> None:
@@ -26,7 +26,7 @@ class BadInput(T2sError):  # noqa: N818 -- reads as what it is; the tree above i
         super().__init__("\n".join(problems))
 
 
-class MachineFault(T2sError):  # noqa: N818 -- as above
+class MachineFault(T2sError):
     """A broken machine, not a bad answer: scoring it or storing it as "nothing there" would be a lie."""
 
 

@@ -22,7 +22,7 @@ class PromptRequest:
     """One question about one image."""
 
     key: str
-    """Names the image (`scene/level/row/col`). Requests with equal keys carry the same image: its prefix is computed once."""
+    """Names the image (`scene/level/row/col`). Equal keys carry the same image: its prefix is computed once."""
     image: Image
     """The tile at its own resolution; the prompter resizes it to what its model sees."""
     query: str

@@ -59,9 +59,8 @@ def _print(document: dict[str, Any], looked: "Looked") -> None:
         typer.echo(f"error: {problem}", err=True)
     if looked.prepared is None:
         return
-    typer.echo(
-        f"{document['scenes']} scenes, {document['pixels'] / 1e6:.1f} Mpx, {document['bytes'] / 1e6:.1f} MB of pixels to read"
-    )
+    mpx, mb = document["pixels"] / 1e6, document["bytes"] / 1e6
+    typer.echo(f"{document['scenes']} scenes, {mpx:.1f} Mpx, {mb:.1f} MB of pixels to read")
     typer.echo(f"{document['tiles']} tiles of {looked.prepared.tile_px} px, {document['tile_queries']} tile-queries")
     if document["seconds"] is None:
         typer.echo("time: unknown until these models have run once with this --out; nothing was measured yet")
