@@ -1,0 +1,157 @@
+"""Score the bundled pair on the test split of the world, through the very engine that runs use.
+
+Four tables: questions half of which have no target, with the test split's wordings and with training's; questions of
+which 70 % have none; and the segmenter alone, with true boxes and points. All on regions that no training has seen.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from t2s_core import metrics
+from t2s_core.engine import AnswerStatus, Engine, Question, TileAnswer, TileImage
+from t2s_core.masks import union, upsample
+from t2s_core.profiles import read_prompter_profile, read_segmenter_profile
+from t2s_core.prompters.qwen_vl import QwenVlPrompter
+from t2s_core.prompts import InstancePrompt
+from t2s_core.segmenters.sam_hf import HfSamSegmenter
+from t2s_core.world.draw import draw_region
+from t2s_core.world.queries import FIRST_SEED, QueryDraw, Split
+from t2s_core.world.samples import REGION_PX, Sample, make_sample, samples, visible_px
+from t2s_core.world.tiles import cut_tile
+
+Table = dict[str, object]
+
+
+def load_engine(folder: Path) -> Engine:
+    """The pair under `folder`, on the CPU."""
+    there = folder / "prompter", folder / "segmenter"
+    prompter_profile = read_prompter_profile(there[0] / "profile.json")
+    segmenter_profile = read_segmenter_profile(there[1] / "profile.json")
+    return Engine(
+        QwenVlPrompter.load(there[0], profile=prompter_profile, version="bundled"),
+        HfSamSegmenter.load(there[1], profile=segmenter_profile, version="bundled"),
+    )
+
+
+def test_samples(wording: Split, count: int, absent_rate: float) -> Iterator[Sample]:
+    """Samples of the test regions, worded as `wording`."""
+    if wording == "test":
+        yield from samples("test", count, absent_rate)
+        return
+    rng = np.random.default_rng([41, count])
+    draw, made = QueryDraw(wording, rng), 0
+    for seed in range(FIRST_SEED["test"] + 100_000_000, FIRST_SEED["test"] + 200_000_000):
+        region = draw_region(seed, REGION_PX, REGION_PX)
+        for _ in range(4):
+            x, y = (int(v) for v in rng.integers(0, REGION_PX - 255, 2))
+            tile = cut_tile(region, x, y)
+            query = draw.draw(tile.instances, visible_px(tile), bool(rng.random() < absent_rate))
+            if query is not None:
+                yield make_sample(tile, query)
+                made += 1
+            if made == count:
+                return
+
+
+def answer(engine: Engine, chosen: Sequence[Sample]) -> list[TileAnswer]:
+    """One answer for each sample."""
+    found: list[TileAnswer] = []
+    for index, sample in enumerate(chosen):
+        found += engine.answer([TileImage(str(index), sample.image)], [Question(sample.query.id, sample.query.text)])
+    return found
+
+
+def score(chosen: Sequence[Sample], answers: Sequence[TileAnswer]) -> Table:
+    """All metrics over these samples, and gIoU by category and by meaning."""
+    rows, named, counted = [], [], []
+    for sample, one in zip(chosen, answers, strict=True):
+        predicted = np.zeros(sample.mask.shape, np.bool_)
+        if one.masks:
+            predicted = upsample(union([mask.logits for mask in one.masks]), sample.mask.shape) > 0
+        rows.append(metrics.count_pixels(sample.mask, predicted))
+        named.append(one.reasoning.startswith(f"{sample.query.name}:"))
+        counted.append(len(one.masks) == len(sample.instances))
+    pixels = metrics.pixel_counts(*np.array(rows).T)
+    valid = [one.status is not AnswerStatus.UNPARSABLE for one in answers]
+    present = np.asarray([bool(sample.instances) for sample in chosen])
+    return {
+        "n": len(chosen),
+        "giou": _number(metrics.giou(pixels)),
+        "ciou": _number(metrics.ciou(pixels)),
+        "giou_where_present": round(float(pixels.iou[present].mean()), 3),
+        "no_target_accuracy": _number(metrics.no_target_accuracy(pixels)),
+        "answers_where_present": round(float(np.mean([bool(a.masks) for a, p in zip(answers, present, strict=True) if p])), 3),
+        "format_rate": _number(metrics.format_rate(np.asarray(valid))),
+        "named_right": round(float(np.mean(named)), 3),
+        "counted_right": round(float(np.mean(counted)), 3),
+        "by_category": _means([s.query.category for s in chosen], pixels.iou),
+        "by_target_where_present": _means(
+            [s.query.id if s.query.relation is None else s.query.relation for s, p in zip(chosen, present, strict=True) if p],
+            pixels.iou[present],
+        ),
+    }  # fmt: skip
+
+
+def score_segmenter(engine: Engine, count: int) -> Table:
+    """Mean IoU of the segmenter given each object's true box and points."""
+    ious: list[float] = []
+    kinds: list[str] = []
+    for sample in samples("test", count, 0.0, offset=50_000_000):
+        prompts = [
+            InstancePrompt(tuple(map(float, one.box_tile_px)), tuple((x + 0.5, y + 0.5) for x, y in one.points_tile_px))  # type: ignore[arg-type]
+            for one in sample.instances
+        ]
+        masks = engine.segmenter.decode(engine.segmenter.encode([sample.image]), [prompts])[0]
+        for one, mask in zip(sample.instances, masks, strict=True):
+            predicted = upsample(mask.logits, one.mask.shape) > 0
+            ious.append(float((predicted & one.mask).sum() / (predicted | one.mask).sum()))
+            kinds.append(one.kind.name.lower())
+    return {"n": len(ious), "iou": round(float(np.mean(ious)), 3), "by_kind": _means(kinds, np.asarray(ious))}
+
+
+def _number(metric: metrics.Metric) -> dict[str, object]:
+    return {"value": round(metric.value, 3), "ci95": [round(value, 3) for value in metric.ci95]}
+
+
+def _means(groups: Sequence[str], values: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Mean and number of values by group."""
+    table: dict[str, list[float]] = {}
+    for name in sorted(set(groups)):
+        some = values[[group == name for group in groups]]
+        table[name] = [round(float(some.mean()), 3), len(some)]
+    return table
+
+
+def main() -> None:
+    """The command line of this stage."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--models", type=Path, default=Path(__file__).parents[1], help="holds prompter/ and segmenter/")
+    parser.add_argument("--count", type=int, default=400, help="samples in each table")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="also write the scores here, as JSON")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    engine = load_engine(args.models)
+    tables: dict[str, Table] = {"segmenter_with_true_prompts": score_segmenter(engine, args.count // 2)}
+    for name, wording, rate in (
+        ("unseen_wording", "test", 0.5),
+        ("seen_wording", "train", 0.5),
+        ("mostly_absent", "test", 0.7),
+    ):
+        chosen = list(test_samples(wording, args.count, rate))  # type: ignore[arg-type]
+        tables[name] = score(chosen, answer(engine, chosen))
+        print(name, json.dumps(tables[name]), flush=True)
+    text = json.dumps(tables, indent=1)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

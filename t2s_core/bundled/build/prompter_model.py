@@ -1,0 +1,87 @@
+"""The bundled prompter's architecture, and the pieces of it that training feeds by hand."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+
+from t2s_core.world.classes import Kind
+
+SIDE_PX = 256
+PATCH_PX = 16
+GRID = SIDE_PX // PATCH_PX // 2
+"""Image tokens along a side: one for each 32 px."""
+CELLS = 16
+"""8 px cells of an image token: 4 x 4."""
+AUXILIARY_LAYER = 3
+"""Layer of the language model after which the second auxiliary head reads."""
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
+    """The architecture, freshly initialised: 7.6 M parameters."""
+    ids = {name: int(tokenizer.convert_tokens_to_ids(f"<|{name}|>")) for name in ("im_end", "endoftext", "im_start")}  # type: ignore[arg-type]
+    special = {
+        f"{key}_token_id": int(tokenizer.convert_tokens_to_ids(f"<|{text}|>"))  # type: ignore[arg-type]
+        for key, text in (
+            ("image", "image_pad"), ("video", "video_pad"), ("vision_start", "vision_start"), ("vision_end", "vision_end"),
+        )
+    }  # fmt: skip
+    settings: dict[str, Any] = dict(special)
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 1_152, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12]},
+            "bos_token_id": ids["im_start"], "eos_token_id": ids["im_end"], "pad_token_id": ids["endoftext"],
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": 5, "hidden_size": 256, "intermediate_size": 512, "num_heads": 4, "patch_size": PATCH_PX,
+            "spatial_merge_size": 2, "out_hidden_size": 256, "window_size": 128, "fullatt_block_indexes": [0, 1, 2, 3, 4],
+        },
+        tie_word_embeddings=True,
+        **settings,
+    )  # fmt: skip
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    # Guidance reads attention weights, which only the plain implementation returns.
+    model.model.language_model.config._attn_implementation = "eager"
+    return model
+
+
+def make_image_processor() -> Qwen2VLImageProcessor:
+    """Squashes nothing: images arrive as squares of 256 px and stay so."""
+    pixels = SIDE_PX * SIDE_PX
+    return Qwen2VLImageProcessor(
+        patch_size=PATCH_PX, merge_size=2, temporal_patch_size=2, size={"shortest_edge": pixels, "longest_edge": pixels}
+    )
+
+
+def patches(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(b, 256, 256, 3) bytes to (b * 256, 768): what `Qwen2VLImageProcessor` makes, but once instead of twice along time."""
+    b = images.shape[0]
+    x = images.float() / 255.0
+    x = (x - torch.tensor(mean)) / torch.tensor(std)
+    x = x.reshape(b, GRID, 2, PATCH_PX, GRID, 2, PATCH_PX, 3).permute(0, 1, 4, 2, 5, 7, 3, 6)
+    # (b, rows, columns, 2, 2, channel, y, x)
+    return x.reshape(b * GRID * GRID * 4, 3 * PATCH_PX * PATCH_PX)
+
+
+def grid_thw(count: int) -> Tensor:
+    """(count, 3): time, rows and columns of patches of each image."""
+    return torch.tensor([[1, 2 * GRID, 2 * GRID]] * count)
+
+
+class CellHead(nn.Module):
+    """Reads from each image token the class of its sixteen 8 px cells and the box of the object that each belongs to."""
+
+    def __init__(self, width: int = 256) -> None:
+        super().__init__()
+        self.kinds = nn.Linear(width, CELLS * len(Kind))
+        self.boxes = nn.Linear(width, CELLS * 4)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, 64, width) to (b, 64, 16, classes) and (b, 64, 16, 4) in image widths."""
+        b, n, _ = tokens.shape
+        return self.kinds(tokens).view(b, n, CELLS, len(Kind)), self.boxes(tokens).view(b, n, CELLS, 4)

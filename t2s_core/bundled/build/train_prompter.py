@@ -1,0 +1,246 @@
+"""Train the bundled Qwen2.5-VL prompter from scratch on drawn tiles.
+
+Departures from the textbook (supervised fine-tuning of a pretrained model):
+
+- First the vision tower learns alone: two auxiliary heads read class and object box of every 8 px cell, one from the
+  merged image tokens and one from the language model's third layer. They stay on at half weight and are thrown away.
+- Plain SFT from scratch learns the format and no grounding. Attention is guided from the first step: two heads of each of
+  the last two layers are pulled towards the image tokens of the object whose numbers are being written (weight 0.15).
+- Coordinates have soft labels: a bell curve of 2.5 px over the number tokens.
+- Several questions share one image, packed into one row (`packing`).
+- The budget is minutes, not steps: the learning rate follows the clock, so that a busy machine gives a weaker model and
+  not an unfinished one. A moving average of the weights is what is exported.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from t2s_core.bundled.build.packing import IMAGE_TOKENS, Packer, cell_targets, collate
+from t2s_core.bundled.build.prompter_model import (
+    AUXILIARY_LAYER,
+    CellHead,
+    grid_thw,
+    make_image_processor,
+    make_model,
+    patches,
+)
+from t2s_core.bundled.build.stream import tile_stream
+from t2s_core.bundled.build.tokenizer import NUMBERS, make_tokenizer
+from t2s_core.world.queries import FIRST_SEED, QueryDraw
+from t2s_core.world.samples import Sample, make_sample, visible_px
+from t2s_core.world.tiles import Tile
+
+QUESTIONS = 6
+GUIDANCE, GUIDED_HEADS, GUIDED_LAYERS = 0.15, 2, 2
+SOFT_PX = 2.5
+
+
+class Batches:
+    """Batches of tiles with questions. Half of the images ask mostly for what is there, the rest mostly for what is not."""
+
+    def __init__(self, seed: int, first_seed: int, packer: Packer) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.tiles = tile_stream(first_seed, self.rng)
+        self.questions = QueryDraw("train", self.rng)
+        self.packer = packer
+
+    def draw(self, size: int, ask: bool) -> dict[str, Tensor]:
+        """Images, cell targets and, if `ask`, packed rows."""
+        tiles = [next(self.tiles) for _ in range(size)]
+        targets = [cell_targets(tile) for tile in tiles]
+        batch = {
+            "images": torch.from_numpy(np.stack([tile.image for tile in tiles])),
+            "kinds": torch.from_numpy(np.stack([t[0] for t in targets])),
+            "boxes": torch.from_numpy(np.stack([t[1] for t in targets])),
+            "known": torch.from_numpy(np.stack([t[2] for t in targets])),
+        }
+        if ask:
+            rows = []
+            for tile in tiles:
+                rate = 0.4 if self.rng.random() < 0.5 else 0.7
+                rows.append(self.packer.row(self._ask(tile, rate)))
+            batch |= collate(rows)
+        return batch
+
+    def _ask(self, tile: Tile, absent_rate: float) -> list[Sample]:
+        found: list[Sample] = []
+        counts = visible_px(tile)
+        while len(found) < QUESTIONS:
+            absent = bool(self.rng.random() < absent_rate)
+            query = self.questions.draw(tile.instances, counts, absent)
+            query = query or self.questions.draw(tile.instances, counts, True)
+            if query is not None:
+                found.append(make_sample(tile, query))
+        return found
+
+
+class Trainee(nn.Module):
+    """The model with its auxiliary heads."""
+
+    number_ids: Tensor
+    """(257,): the token of each number."""
+    bell: Tensor
+    """(257, 257): soft labels of each number."""
+
+    def __init__(self, model: Qwen2_5_VLForConditionalGeneration, packer: Packer) -> None:
+        super().__init__()
+        self.model = model
+        # A still image is the same twice along time, so summing the weights over time halves the work; a product of
+        # matrices is also several times faster here than the convolution it stands for.
+        embed = model.model.visual.patch_embed
+        embed.forward = lambda pixels: F.linear(pixels, embed.proj.weight.sum(2).flatten(1))
+        self.near, self.far = CellHead(), CellHead()
+        processor = make_image_processor()
+        self.mean, self.std = tuple(processor.image_mean), tuple(processor.image_std)
+        ids = list(packer.number_of)
+        self.register_buffer("number_ids", torch.tensor(ids), persistent=False)
+        places = torch.arange(NUMBERS, dtype=torch.float32)
+        bell = torch.exp(-0.5 * ((places[:, None] - places[None, :]) / SOFT_PX) ** 2)
+        self.register_buffer("bell", bell / bell.sum(1, keepdim=True), persistent=False)
+        self.image_start = packer.image_start
+        self.prefix = torch.from_numpy(packer.prefix)
+        self.prefix_positions = torch.from_numpy(packer.prefix_positions)
+
+    def losses(self, batch: dict[str, Tensor], ask: bool) -> dict[str, Tensor]:
+        """Every loss of a batch by name, unweighted."""
+        b = len(batch["images"])
+        pixels = patches(batch["images"], self.mean, self.std)
+        tokens = self.model.model.visual(pixels, grid_thw=grid_thw(b)).pooler_output.view(b, IMAGE_TOKENS, -1)
+        language = self.model.model.language_model
+        if ask:
+            ids, positions, mask = batch["ids"], batch["positions"], batch["mask"]
+        else:
+            n = len(self.prefix)
+            ids, positions = self.prefix.expand(b, n), self.prefix_positions[:, None].expand(3, b, n)
+            mask = torch.full((n, n), -1e9).triu(1).expand(b, 1, n, n)
+        words = language.embed_tokens(ids)
+        window = slice(self.image_start, self.image_start + IMAGE_TOKENS)
+        words = torch.cat((words[:, : window.start], tokens, words[:, window.stop :]), dim=1)
+        out = language(
+            inputs_embeds=words, position_ids=positions, attention_mask={"full_attention": mask}, use_cache=False,
+            output_hidden_states=True, output_attentions=ask,
+        )  # fmt: skip
+        found = _cell_losses("near", self.near(tokens), batch)
+        found |= _cell_losses("far", self.far(out.hidden_states[AUXILIARY_LAYER][:, window]), batch)
+        if ask:
+            found |= self._word_losses(out.last_hidden_state, batch)
+            found["guidance"] = _guidance(out.attentions, batch["guide"], window)
+        return found
+
+    def _word_losses(self, hidden: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        wanted = batch["labels"] >= 0
+        logits = self.model.lm_head(hidden[wanted])
+        labels, coordinate, weight = batch["labels"][wanted], batch["coordinate"][wanted], batch["weight"][wanted]
+        log_share = logits.log_softmax(-1)
+        number = coordinate >= 0
+        plain = -log_share[~number].gather(1, labels[~number, None])[:, 0]
+        soft = -(log_share[number][:, self.number_ids] * self.bell[coordinate[number]]).sum(-1)
+        guess = log_share[number][:, self.number_ids].detach().argmax(-1)
+        return {
+            "words": (plain * weight[~number]).sum() / weight[~number].sum(),
+            "numbers": soft.mean(),
+            "error_px": (guess - coordinate[number]).abs().float().mean(),
+        }
+
+
+def _cell_losses(name: str, guess: tuple[Tensor, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    kinds, boxes = guess
+    known = batch["known"]
+    return {
+        f"{name}_kinds": F.cross_entropy(kinds.flatten(0, 2), batch["kinds"].flatten()),
+        f"{name}_boxes": F.smooth_l1_loss(boxes[known], batch["boxes"][known], beta=0.02),
+    }
+
+
+def _guidance(attentions: tuple[Tensor, ...], guide: Tensor, window: slice) -> Tensor:
+    """Minus the log of the attention that guided heads pay to the tokens they should look at."""
+    wanted = guide.sum(-1) > 0
+    total = guide.new_zeros(())
+    for layer in attentions[-GUIDED_LAYERS:]:
+        looked = layer[:, :GUIDED_HEADS, :, window].transpose(1, 2)[wanted]  # (positions, heads, 64)
+        mass = (looked * guide[wanted][:, None, :]).sum(-1)
+        total = total - (mass + 1e-4).log().mean()
+    return total / GUIDED_LAYERS
+
+
+def train(folder: Path, minutes: float, alone: float, size: int, lr: float, seed: int) -> None:
+    """Train, with a checkpoint every 50 steps in `folder`, from which a later call goes on.
+
+    Args:
+        folder: Holds `prompter.pt`.
+        minutes: In all, earlier calls included; the learning rate falls to zero at the last.
+        alone: How many of them the vision tower learns alone, on twice as many images.
+        size: Images in a batch once questions are asked.
+        lr: Peak learning rate.
+        seed: Of weights and data.
+
+    """
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer()
+    packer = Packer(tokenizer, np.random.default_rng(seed + 1))
+    trainee = Trainee(make_model(tokenizer), packer)
+    optimiser = torch.optim.AdamW(trainee.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    average = {key: value.clone() for key, value in trainee.model.state_dict().items()}
+    step, spent, state_file = 0, 0.0, folder / "prompter.pt"
+    if state_file.exists():
+        state = torch.load(state_file)
+        trainee.load_state_dict(state["trainee"])
+        optimiser.load_state_dict(state["optimiser"])
+        average, step, spent = state["average"], state["step"], state["minutes"]
+    batches = Batches(seed + step, FIRST_SEED["train"] + 1_000_000 + 7919 * step, packer)
+    shown: dict[str, float] = {}
+    began = time.monotonic() - 60 * spent
+    while spent < minutes:
+        ask = spent >= alone
+        for group in optimiser.param_groups:
+            group["lr"] = lr * min(1.0, (step + 1) / 60) * min(1.0, (1 - spent / minutes) / 0.65)
+        losses = trainee.losses(batches.draw(size if ask else 2 * size, ask), ask)
+        cells = losses["near_kinds"] + losses["far_kinds"] + 4 * (losses["near_boxes"] + losses["far_boxes"])
+        total = cells if not ask else losses["words"] + losses["numbers"] + GUIDANCE * losses["guidance"] + 0.5 * cells
+        optimiser.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
+        optimiser.step()
+        step, spent = step + 1, (time.monotonic() - began) / 60
+        keep = min(0.997, step / (step + 20))
+        for key, value in trainee.model.state_dict().items():
+            average[key].lerp_(value, 1 - keep)
+        for key, loss in losses.items():
+            shown[key] = 0.95 * shown.get(key, loss.item()) + 0.05 * loss.item()
+        if step % 20 == 0:
+            text = " ".join(f"{key} {value:.3f}" for key, value in shown.items())
+            print(f"step {step} {text} {spent:.1f} min", flush=True)
+        if step % 50 == 0 or spent >= minutes:
+            state = {
+                "trainee": trainee.state_dict(), "average": average, "step": step, "minutes": spent,
+                "optimiser": optimiser.state_dict(),
+            }  # fmt: skip
+            torch.save(state, state_file.with_suffix(".part"))
+            state_file.with_suffix(".part").rename(state_file)
+
+
+def main() -> None:
+    """The command line of this stage."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where checkpoints go")
+    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--alone", type=float, default=10, help="minutes before the first question")
+    parser.add_argument("--size", type=int, default=6)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    train(args.folder, args.minutes, args.alone, args.size, args.lr, args.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What is asked of the world: a text, the classes that answer it, and how one class of many may be singled out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from t2s_core.world.classes import NAMES, Kind
+from t2s_core.world.phrases import FRAMES, GROUPS, NOUNS, NOWHERE, REASONS, RELATED, RELATIONS, Wording
+from t2s_core.world.tiles import Instance
+
+Split = Literal["train", "val", "test"]
+Category = Literal["direct", "reasoning", "group", "relation", "nowhere"]
+
+FIRST_SEED: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 1_500_000_000}
+"""Regions of a split have seeds from here up to the next split's: no region is in two splits."""
+
+NOTHING = "no such thing"
+"""What a reply calls a target that this world does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldQuery:
+    """One question with its meaning."""
+
+    id: str
+    """A slug: equal meaning, equal id, whatever the wording."""
+    text: str
+    name: str
+    """What the target is called in a reply's reasoning."""
+    kinds: frozenset[Kind]
+    """The answer is every visible thing of these classes; empty for what is nowhere in the world."""
+    category: Category
+    relation: str | None = None
+    """Set where only one of several things is meant, judged within a tile: `largest`, `leftmost`, `topmost`."""
+
+    def answer(self, instances: Sequence[Instance]) -> list[Instance]:
+        """Those of a tile's instances that this query means, in their order."""
+        found = [one for one in instances if one.kind in self.kinds]
+        if self.relation is None or not found:
+            return found
+        return [min(found, key=_RANK[self.relation])]
+
+    def clear(self, instances: Sequence[Instance]) -> bool:
+        """Whether a relation is decidable here: the first is ahead of the second by a margin that can be seen."""
+        found = sorted(
+            (_RANK[self.relation](one) for one in instances if one.kind in self.kinds) if self.relation else []
+        )
+        if len(found) < 2:
+            return True
+        margin = 0.25 * abs(found[0]) if self.relation == "largest" else 12
+        return bool(found[1] - found[0] >= margin)
+
+
+_RANK: dict[str, Callable[[Instance], int]] = {
+    "largest": lambda one: -int(one.mask.sum()),
+    "leftmost": lambda one: one.box_tile_px[0],
+    "topmost": lambda one: one.box_tile_px[1],
+}
+
+
+@cache
+def all_queries(split: Split) -> tuple[WorldQuery, ...]:
+    """Every query of a split. No text occurs in two splits."""
+    found: list[WorldQuery] = []
+    for kind, nouns in NOUNS.items():
+        name, slug, kinds = NAMES[kind], _slug(NAMES[kind]), frozenset({kind})
+        found += [WorldQuery(slug, t, name, kinds, "direct") for t in _fill(FRAMES, split, nouns)]
+        found += [WorldQuery(slug, t, name, kinds, "reasoning") for t in REASONS[kind][split]]
+    for name, (kinds, wording) in GROUPS.items():
+        found += [WorldQuery(name, t, name, kinds, "group") for t in wording[split]]
+    for relation, wording in RELATIONS.items():
+        for name, kinds in RELATED.items():
+            full = f"{relation} {name}"
+            found += [
+                WorldQuery(_slug(full), t, full, kinds, "relation", relation) for t in _fill(wording, split, (name,))
+            ]
+    for noun in NOWHERE[split]:
+        found += [WorldQuery(_slug(noun), t, NOTHING, frozenset(), "nowhere") for t in _fill(FRAMES, split, (noun,))]
+    return tuple(found)
+
+
+def demo_queries() -> tuple[WorldQuery, ...]:
+    """Queries that every tile can decide for itself, worded as the test split is; the last target is nowhere."""
+    wanted = (
+        ("lake", "a place for a seaplane to land"),
+        ("solar-farm", "what turns sunlight into electricity?"),
+        ("sports-pitch", "where do teams play a football match?"),
+        ("forest", "a dense canopy of trees"),
+        ("storage-tank", "where is fuel stored?"),
+        ("car-park", "rows of parking bays"),
+        ("harbour", "the port where cargo is unloaded"),
+        ("red-roof", "mark where the red roof is"),
+        ("golf-course", "mark where the golf course is"),
+    )
+    table = {(query.id, query.text): query for query in all_queries("test")}
+    return tuple(table[key] for key in wanted)
+
+
+class QueryDraw:
+    """Draws queries for tiles: every meaning alike, then every wording of it, with a set rate of absent targets."""
+
+    def __init__(self, split: Split, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.by_meaning: dict[tuple[str, Category], list[WorldQuery]] = {}
+        for query in all_queries(split):
+            key = ("nowhere" if query.category == "nowhere" else query.id, query.category)
+            self.by_meaning.setdefault(key, []).append(query)
+        self.meanings = list(self.by_meaning)
+
+    def draw(self, instances: Sequence[Instance], visible_px: dict[Kind, int], absent: bool) -> WorldQuery | None:
+        """A query whose target is absent or present as asked, or None where this tile has none such.
+
+        `visible_px` counts pixels, slivers included: a target that shows only a sliver is neither, and not asked for.
+        """
+        present_kinds = {one.kind for one in instances}
+        options: list[tuple[str, Category]] = []
+        weights: list[float] = []
+        for key in self.meanings:
+            query = self.by_meaning[key][0]
+            here = bool(query.kinds & present_kinds)
+            sliver = not here and any(visible_px.get(kind, 0) for kind in query.kinds)
+            if sliver or here == absent or not query.clear(instances):
+                continue
+            options.append(key)
+            weights.append(_WEIGHT[key[1]])
+        if not options:
+            return None
+        share = np.asarray(weights) / np.sum(weights)
+        wordings = self.by_meaning[options[int(self.rng.choice(len(options), p=share))]]
+        return wordings[int(self.rng.integers(len(wordings)))]
+
+
+_WEIGHT: dict[Category, float] = {"direct": 1.0, "reasoning": 1.2, "group": 1.0, "relation": 0.15, "nowhere": 3.0}
+"""How often each meaning is asked. Relations have 21 meanings and are about a tenth of what is asked."""
+
+
+def _fill(wording: Wording, split: Split, nouns: Sequence[str]) -> list[str]:
+    return [frame.replace("{n}", noun) for noun in nouns for frame in wording[split]]
+
+
+def _slug(name: str) -> str:
+    return name.replace(" ", "-")
