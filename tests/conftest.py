@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Laws are about results. How fast a busy machine checks them is nobody's law.
+settings.register_profile("t2s", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("t2s")
 
 
 @pytest.fixture(scope="session")
