@@ -1,0 +1,76 @@
+"""Worker processes answer as this process does, bit for bit: our own, and those of a scheduler somewhere else."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from regions import ROADS, WATER, draw_scene, make_models, results, run, spec_of
+
+from infra.cluster import client_for
+from pipeline.manifest import RunStatus
+from pipeline.spec import RunSpec
+from pipeline.work import DaskWorkers
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
+    folder = tmp_path_factory.mktemp("region")
+    return spec_of(make_models(folder), draw_scene(folder / "alpha.tif"), queries=[WATER, ROADS])
+
+
+@pytest.fixture(scope="module")
+def in_process(spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    out = tmp_path_factory.mktemp("in_process") / "out"
+    run(spec, out)
+    return results(out)
+
+
+@contextmanager
+def scheduler_with_a_worker() -> Iterator[str]:
+    """The address of a scheduler on loopback that has one worker, each a process as an operator would start it."""
+    dask = [sys.executable, "-m", "dask"]
+    scheduler = subprocess.Popen(
+        [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"], stderr=subprocess.PIPE, text=True
+    )
+    assert scheduler.stderr is not None
+    address = next(word for line in scheduler.stderr for word in line.split() if word.startswith("tcp://"))
+    worker = subprocess.Popen(
+        [*dask, "worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"], stderr=subprocess.DEVNULL
+    )
+    try:
+        yield address
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
+        scheduler.stderr.close()
+
+
+def test_local_worker_processes_give_the_same_bits(
+    spec: RunSpec, in_process: dict[str, object], tmp_path: Path
+) -> None:
+    with client_for("local", n_workers=2) as client:
+        outcome = run(spec, tmp_path / "out", DaskWorkers(client))
+    assert (outcome.status, outcome.computed) == (RunStatus.SUCCESS, 18)
+    assert results(tmp_path / "out") == in_process
+
+
+def test_a_scheduler_s_workers_give_the_same_bits_and_stay(
+    spec: RunSpec, in_process: dict[str, object], tmp_path: Path
+) -> None:
+    with scheduler_with_a_worker() as address:
+        with client_for(address) as client:
+            client.wait_for_workers(1, timeout=120)
+            outcome = run(spec, tmp_path / "out", DaskWorkers(client))
+        with client_for(address) as client:
+            assert len(client.nthreads()) == 1
+    assert outcome.status is RunStatus.SUCCESS
+    assert results(tmp_path / "out") == in_process
+
+
+def test_what_is_no_address_is_refused() -> None:
+    with pytest.raises(ValueError, match="neither `local` nor an address"), client_for("my-cluster"):
+        pytest.fail("connected to nowhere")
