@@ -21,7 +21,7 @@ WATER, ROADS = Query(query_id="water", text="the water"), Query(query_id="roads"
 GEOBOX = GeoBox((100, 200), Affine(2, 0, 500_000, 0, -2, 4_000_000), CRS("EPSG:32633"))
 SCENE = Scene("alpha", "/a.tif", "etag", GEOBOX, (1, 2, 3), "uint8", NodataRule("none"), None, warped=False)
 PLAN = ScenePlan(
-    SCENE, IDENTITY, grids_for(SCENE, tile_px=100, overlap_px=0, levels=(1,)), None, ModelVersions(Models(), "p@1", "s@1")
+    SCENE, IDENTITY, grids_for(SCENE, tile_px=100, overlap_px=0, levels=(1,)), None, ModelVersions(Models(), "p@1", "s@1")  # noqa: E501 -- one fixture, one line
 )  # fmt: skip
 LEFT, RIGHT = PLAN.tiles()
 

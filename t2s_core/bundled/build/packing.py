@@ -39,6 +39,8 @@ class Row:
     """Of each position in the loss."""
     guide: NDArray[np.float32]
     """(L, 64): the image tokens to look at; all 0 where that is left open."""
+    box: NDArray[np.float32]
+    """(L, 4): box, in image widths, of the object whose coordinate the position should predict; else all 0."""
 
 
 class Packer:
@@ -82,14 +84,14 @@ class Packer:
         n = len(self.prefix)
         blank = Row(
             self.prefix, self.prefix_positions, np.zeros(n, np.int64), np.full(n, -100), np.full(n, -1),
-            np.zeros(n, np.float32), np.zeros((n, IMAGE_TOKENS), np.float32),
+            np.zeros(n, np.float32), np.zeros((n, IMAGE_TOKENS), np.float32), np.zeros((n, 4), np.float32),
         )  # fmt: skip
         every = [blank, *parts]
         return Row(
             np.concatenate([p.ids for p in every]), np.concatenate([p.positions for p in every], axis=1),
             np.concatenate([p.branch for p in every]), np.concatenate([p.labels for p in every]),
             np.concatenate([p.coordinate for p in every]), np.concatenate([p.weight for p in every]),
-            np.concatenate([p.guide for p in every]),
+            np.concatenate([p.guide for p in every]), np.concatenate([p.box for p in every]),
         )  # fmt: skip
 
     def _branch(self, sample: Sample, number: int) -> Row:
@@ -101,6 +103,7 @@ class Packer:
         n, first = len(ids), len(asked) - 1
         labels, coordinate = np.full(n, -100), np.full(n, -1)
         weight, guide = np.zeros(n, np.float32), np.zeros((n, IMAGE_TOKENS), np.float32)
+        box = np.zeros((n, 4), np.float32)
         labels[first:-1] = reply
         weight[first:-1] = 1.0
         cells = [self._cells(one.mask) for one in meant]
@@ -116,9 +119,10 @@ class Packer:
             elif token in self.number_of:
                 coordinate[at] = self.number_of[token]
                 guide[at] = cells[numbers // 8]  # eight numbers for each object
+                box[at] = np.asarray(meant[numbers // 8].box_tile_px, np.float32) / len(sample.mask)
                 numbers += 1
         place = np.arange(self.next_position, self.next_position + n)
-        return Row(ids, np.tile(place, (3, 1)), np.full(n, number), labels, coordinate, weight, guide)
+        return Row(ids, np.tile(place, (3, 1)), np.full(n, number), labels, coordinate, weight, guide, box)
 
     @staticmethod
     def _cells(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -149,6 +153,7 @@ def collate(rows: list[Row]) -> dict[str, Tensor]:
         "coordinate": torch.from_numpy(np.stack([pad(row.coordinate, -1) for row in rows])),
         "weight": torch.from_numpy(np.stack([pad(row.weight, 0) for row in rows])),
         "guide": torch.from_numpy(np.stack([pad(row.guide, 0) for row in rows])),
+        "box": torch.from_numpy(np.stack([pad(row.box, 0) for row in rows])),
     }
 
 
