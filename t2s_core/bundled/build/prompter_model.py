@@ -21,7 +21,7 @@ AUXILIARY_LAYER = 3
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
-    """The architecture, freshly initialised: 7.6 M parameters."""
+    """The architecture, freshly initialised: 7.7 M parameters."""
     ids = {name: int(tokenizer.convert_tokens_to_ids(f"<|{name}|>")) for name in ("im_end", "endoftext", "im_start")}  # type: ignore[arg-type]
     special = {
         f"{key}_token_id": int(tokenizer.convert_tokens_to_ids(f"<|{text}|>"))  # type: ignore[arg-type]
