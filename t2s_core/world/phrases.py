@@ -21,7 +21,10 @@ FRAMES: Wording = {
         "the {n}", "{n}", "find the {n}", "segment the {n}", "show every {n}", "where is the {n}?", "mark all {n}",
         "outline the {n}", "is there a {n} here?", "all {n} in the image", "highlight each {n}", "point out the {n}",
         "which pixels are {n}?", "draw around any {n}", "please find {n} in this picture", "I am looking for a {n}",
-        "give me the {n}", "can you see a {n}?", "map each {n} in the scene", "detect {n}",
+        "give me the {n}", "can you see a {n}?", "map each {n} in the scene", "detect {n}", "please show the {n}",
+        "locate every {n} you see", "find all the {n}", "I need the {n}", "I want to see each {n}", "mark any {n}",
+        "where can I see a {n}?", "please mark the {n}", "find each {n} here", "do you see any {n}?", "a {n}", "any {n}",
+        "segment every {n} in the image", "pick out each {n} in the picture", "show me the {n}", "where are the {n}?",
     ),
     "val": ("show me where the {n} is", "select all {n}", "are there any {n} in this image?"),
     "test": ("please segment each {n} in the picture", "find any {n} you can see", "mark where the {n} is", "I want every {n} here"),
@@ -311,12 +314,164 @@ REASONS: dict[Kind, Wording] = {
     },
 }
 
+CLUE_FRAMES: dict[str, tuple[str, ...]] = {
+    "does": (
+        "what {c}?", "the thing that {c}", "find what {c}", "something that {c}", "show me what {c}", "mark whatever {c}",
+        "segment everything that {c}", "which of these {c}?",
+    ),
+    "where": (
+        "a place where {c}", "find where {c}", "show the spot where {c}", "the area where {c}", "mark the place where {c}",
+        "segment any place where {c}", "is there a place where {c}?", "places where {c}",
+    ),
+    "is": (
+        "{c}", "find {c}", "show {c}", "where is {c}?", "mark {c}", "I am looking for {c}", "segment {c}", "is there {c}?",
+    ),
+}  # fmt: skip
+"""Sentences that a clue to a class completes; `{c}` stands for the clue. For training only."""
+
+CLUES: dict[Kind, dict[str, tuple[str, ...]]] = {
+    Kind.LAKE: {
+        "does": ("holds still water", "freezes over in winter", "is filled by rain and does not flow", "fills a natural basin"),
+        "where": (
+            "ducks and swans swim on still water", "a seaplane can land", "people go swimming in fresh water",
+            "an angler rows out to fish", "the water stands still", "you could skate on ice in winter", "calm water lies",
+        ),
+        "is": (
+            "still water", "a calm sheet of fresh water", "water without a current", "a landing place for a seaplane",
+            "a natural basin of water", "fresh water to swim in", "water that lies still",
+        ),
+    },
+    Kind.RIVER: {
+        "does": (
+            "flows downhill to the sea", "carries water downstream", "winds through the land", "has a current",
+            "drains the valley", "moves water from the hills to the coast", "floods its banks after heavy rain",
+        ),
+        "where": ("water runs downstream", "the water flows", "a canoe drifts with the current", "a current pulls you along"),
+        "is": ("running water", "flowing water with two banks", "a winding course of water", "the water that moves",
+               "a water course through the valley", "water on its way to the sea"),
+    },
+    Kind.FOREST: {
+        "does": ("grows timber", "gives shade to deer", "is full of trees", "shelters deer, foxes and owls", "is made of many trees"),
+        "where": (
+            "many trees grow close together", "deer find shelter and shade", "timber is cut", "mushrooms grow under trees",
+            "leaves and branches hide the ground", "a lumberjack works", "you could walk in the shade of trees",
+        ),
+        "is": ("a stand of trees", "dense tree cover", "a thick canopy of leaves", "woodland", "trees growing close together",
+               "the canopy of the trees", "a dark green area of trees", "shelter for deer"),
+    },
+    Kind.FIELD: {
+        "does": ("grows wheat or maize", "is ploughed and sown each year", "feeds people with grain", "is worked by a farmer"),
+        "where": (
+            "a farmer grows grain", "wheat and maize grow in rows", "a tractor ploughs the soil", "crops are planted and harvested",
+            "a harvester cuts the grain", "seed is sown in spring", "the farmer drives a tractor", "vegetables are grown",
+        ),
+        "is": ("cropland", "land for growing grain", "arable land", "ploughed soil", "a plot of crops", "agricultural land",
+               "rows of crops", "land that is sown and harvested"),
+    },
+    Kind.ROAD: {
+        "does": ("leads cars across the land", "carries cars and trucks", "is driven on by buses", "has lane markings", "links towns"),
+        "where": (
+            "cars and trucks drive", "vehicles travel from town to town", "a bus drives along", "traffic moves on asphalt",
+            "a driver keeps to a lane", "a lorry travels", "you could ride a motorbike",
+        ),
+        "is": ("asphalt for traffic", "a paved way for cars", "the way that cars travel", "a paved route", "a strip of asphalt",
+               "a highway", "the lane for trucks and buses"),
+    },
+    Kind.BRIDGE: {
+        "does": (
+            "spans the water", "lets cars cross a river", "carries traffic to the other bank", "joins one bank to the other",
+            "crosses over the water", "takes traffic over the river",
+        ),
+        "where": ("cars get over the water", "traffic crosses the river", "the road crosses water", "you can walk over the river"),
+        "is": ("a crossing above the water", "a span over the river", "a structure across the river", "a way over the water",
+               "the structure between both banks", "a deck that carries traffic over a river"),
+    },
+    Kind.ROOF_RED: {
+        "does": ("is a house with red tiles", "looks like a red building", "is a building with a red top", "has a red roof"),
+        "where": ("people live under red tiles", "houses have red tops", "buildings look red from above", "red tiles cover a house"),
+        "is": ("a red building", "red houses", "a house with red tiles", "buildings with a red top", "a red tiled house",
+               "homes that look red from above", "a house that is red on top"),
+    },
+    Kind.ROOF_BLUE: {
+        "does": ("is a house with a blue cover", "looks like a blue building", "is a building with a blue top", "has a blue roof"),
+        "where": ("people live under blue sheet", "houses have blue tops", "buildings look blue from above", "blue metal covers a house"),
+        "is": ("a blue building", "blue houses", "a house with blue sheet", "buildings with a blue top", "a blue topped house",
+               "homes that look blue from above", "a house that is blue on top"),
+    },
+    Kind.ROOF_WHITE: {
+        "does": ("is a house with a white cover", "looks like a white building", "is a building with a white top", "has a white roof"),
+        "where": ("people live under white paint", "houses have white tops", "buildings look white from above", "white paint covers a house"),
+        "is": ("a white building", "white houses", "a house painted white", "buildings with a white top", "a white topped house",
+               "homes that look white from above", "a house that is white on top"),
+    },
+    Kind.SOLAR: {
+        "does": (
+            "turns light into electricity", "makes power from the sun", "generates electricity from sunshine", "stops working at night",
+            "turns sunshine into current", "feeds clean energy into the grid", "collects energy of the sun",
+        ),
+        "where": (
+            "sunlight becomes electricity", "panels turn light into power", "power is generated from the sun", "electricity is made by day",
+            "clean energy is generated", "dark panels face the sun",
+        ),
+        "is": ("dark panels for clean power", "a power plant that needs sunlight", "panels that turn sunlight into power",
+               "a source of energy from the sun", "rows of panels that generate electricity", "renewable electricity"),
+    },
+    Kind.TANK: {
+        "does": ("stores oil", "holds liquid fuel", "keeps petrol for later", "contains oil or gas", "stores a reserve of liquid"),
+        "where": (
+            "oil is stored", "fuel is kept in round containers", "a refinery keeps petrol", "liquids are stored in steel cylinders",
+            "a reserve of oil is kept", "a tanker truck would fill up",
+        ),
+        "is": ("a round container of oil", "a cylinder for fuel", "round steel containers", "the store of liquid fuel",
+               "a container that holds petrol", "a fuel depot", "a round vessel full of oil"),
+    },
+    Kind.PITCH: {
+        "does": ("has goals at both ends", "is marked with white lines for sport", "is used for football", "is a green for ball sport"),
+        "where": (
+            "teams play football", "children play ball on the grass", "a football match takes place", "players score goals",
+            "a soccer match is played", "a team trains", "a referee runs up and down", "you could kick a ball",
+        ),
+        "is": ("a green for football", "grass marked with white lines", "a place to play ball", "ground for a football match",
+               "a soccer ground", "a sports ground with goals", "grass with goals at both ends"),
+    },
+    Kind.CAR_PARK: {
+        "does": ("has bays for cars", "is full of parked cars", "offers space to park", "holds many vehicles that stand still"),
+        "where": (
+            "cars are parked", "drivers leave their vehicles", "cars stand in rows between lines", "shoppers park",
+            "you can find a parking space", "vehicles wait for their drivers", "bays are marked for cars", "I could park",
+        ),
+        "is": ("parking spaces", "a place to park cars", "bays for parking", "rows of cars that stand still", "parked vehicles",
+               "space for drivers to leave cars", "a paved area full of parked cars"),
+    },
+    Kind.HARBOUR: {
+        "does": ("shelters ships", "has quay walls", "is a basin for ships", "gives ships a place to moor", "serves ships and cargo"),
+        "where": (
+            "ships moor at the quay", "cargo is unloaded from ships", "a captain moors his ship", "a ship is safe from storms",
+            "containers are loaded on ships", "vessels lie at the quay", "walls shelter a basin",
+        ),
+        "is": ("a port", "a basin with quay walls", "a sheltered basin for ships", "the quay and its basin", "a place to moor",
+               "the place to unload cargo", "a basin behind a breakwater"),
+    },
+    Kind.SHIP: {
+        "does": (
+            "floats on water", "sails across the water", "has a hull", "carries cargo over water", "is steered by a captain",
+            "can drop an anchor", "floats with its cargo", "leaves a wake behind",
+        ),
+        "where": ("a hull floats", "a crew sails over water", "a captain stands at the wheel", "sailors work on deck"),
+        "is": ("craft on the water", "a floating hull", "something afloat", "things that sail", "watercraft", "a craft with a bow",
+               "vehicles that float", "whatever a captain steers"),
+    },
+}  # fmt: skip
+"""What a class does, where it is (a clause) and what it is in other words."""
+
 GROUPS: dict[str, tuple[frozenset[Kind], Wording]] = {
     "water": (
         frozenset({Kind.LAKE, Kind.RIVER, Kind.HARBOUR}),
         {
             "train": ("all water", "water", "the water surface", "every body of water", "where would you get wet?",
-                      "water of any kind", "show all the water", "find water", "where is it wet?"),
+                      "water of any kind", "show all the water", "find water", "where is it wet?", "segment the water",
+                      "anything wet", "every surface of water", "mark every water surface", "lakes, rivers and harbours",
+                      "all the water in the image", "where is there water?", "open water of all kinds", "find any water"),
             "val": ("mark the water", "all wet areas"),
             "test": ("find all water", "show every water surface", "segment water of any kind"),
         },
@@ -325,7 +480,9 @@ GROUPS: dict[str, tuple[frozenset[Kind], Wording]] = {
         frozenset({Kind.ROOF_RED, Kind.ROOF_BLUE, Kind.ROOF_WHITE}),
         {
             "train": ("buildings", "every building", "where do people live?", "houses", "all roofs", "the homes of people",
-                      "roofs of any colour", "find the houses", "buildings of any colour", "where do families sleep at night?"),
+                      "roofs of any colour", "find the houses", "buildings of any colour", "where do families sleep at night?",
+                      "all buildings", "find every building", "segment the buildings", "where would a family live?",
+                      "any house", "houses of every colour", "where do people sleep?", "show all buildings", "the buildings"),
             "val": ("all houses", "where are people at home?"),
             "test": ("find all buildings", "every house of any colour", "where would people sleep?"),
         },
@@ -334,7 +491,16 @@ GROUPS: dict[str, tuple[frozenset[Kind], Wording]] = {
 
 RELATIONS: dict[str, Wording] = {
     "largest": {
-        "train": ("the largest {n}", "the biggest {n}", "which {n} is the largest?", "find the biggest {n}"),
+        "train": (
+            "the largest {n}",
+            "the biggest {n}",
+            "which {n} is the largest?",
+            "find the biggest {n}",
+            "mark the biggest {n}",
+            "the {n} with the largest area",
+            "where is the largest {n}?",
+            "segment the biggest {n}",
+        ),
         "val": ("show the largest {n}",),
         "test": ("which {n} is the biggest?", "mark the largest {n}"),
     },
@@ -344,6 +510,9 @@ RELATIONS: dict[str, Wording] = {
             "the {n} furthest left",
             "which {n} is on the far left?",
             "find the {n} nearest the left edge",
+            "mark the {n} furthest to the left",
+            "where is the leftmost {n}?",
+            "segment the {n} on the far left",
         ),
         "val": ("show the leftmost {n}",),
         "test": ("which {n} is furthest left?", "mark the leftmost {n}"),
@@ -354,6 +523,9 @@ RELATIONS: dict[str, Wording] = {
             "the {n} furthest up",
             "which {n} is at the very top?",
             "find the {n} nearest the top edge",
+            "mark the {n} furthest to the top",
+            "where is the topmost {n}?",
+            "segment the {n} at the very top",
         ),
         "val": ("show the topmost {n}",),
         "test": ("which {n} is furthest up?", "mark the topmost {n}"),
@@ -376,6 +548,14 @@ NOWHERE: Wording = {
         "airport runway", "railway line", "volcano", "wind turbine", "swimming pool", "castle", "glacier", "beach", "cemetery",
         "lighthouse", "greenhouse", "quarry", "pyramid", "waterfall", "helipad", "zoo", "race track", "power station", "igloo",
         "desert", "coral reef", "tent camp", "tunnel", "cable car", "chimney", "plane", "train", "elephant", "crane", "temple",
+        "airport", "airstrip", "tram stop", "bus station", "orchard", "olive grove", "rice terrace", "tennis court",
+        "baseball diamond", "basketball court", "stadium", "roundabout", "church", "mosque", "school", "hospital", "prison",
+        "cooling tower", "power line", "mast", "antenna", "satellite dish", "mine", "gravel pit", "landfill", "sand dune",
+        "mangrove", "swamp", "geyser", "iceberg", "snow field", "cliff", "canyon", "crater", "cave", "waterslide", "fountain",
+        "roller coaster", "circus", "theatre", "shopping mall", "hotel", "palace", "fort", "city wall", "ruin", "barn", "silo",
+        "stable", "fish farm", "oil rig", "sawmill", "brick kiln", "steel works", "ski lift", "rail yard",
+        "locomotive", "helicopter", "rocket", "bicycle", "horse", "cow", "sheep", "whale", "dolphin", "flock of birds",
+        "avalanche", "lava", "smoke", "fire", "cloud", "rainbow", "oasis", "cactus", "palm tree", "playground", "skate park",
     ),
     "val": ("windmill", "dam", "monument"),
     "test": ("golf course", "vineyard", "railway station", "runway for planes"),

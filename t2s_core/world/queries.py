@@ -8,7 +8,18 @@ from typing import Literal
 import numpy as np
 
 from t2s_core.world.classes import NAMES, Kind
-from t2s_core.world.phrases import FRAMES, GROUPS, NOUNS, NOWHERE, REASONS, RELATED, RELATIONS, Wording
+from t2s_core.world.phrases import (
+    CLUE_FRAMES,
+    CLUES,
+    FRAMES,
+    GROUPS,
+    NOUNS,
+    NOWHERE,
+    REASONS,
+    RELATED,
+    RELATIONS,
+    Wording,
+)
 from t2s_core.world.tiles import Instance
 
 Split = Literal["train", "val", "test"]
@@ -68,7 +79,7 @@ def all_queries(split: Split) -> tuple[WorldQuery, ...]:
     for kind, nouns in NOUNS.items():
         name, slug, kinds = NAMES[kind], _slug(NAMES[kind]), frozenset({kind})
         found += [WorldQuery(slug, t, name, kinds, "direct") for t in _fill(FRAMES, split, nouns)]
-        found += [WorldQuery(slug, t, name, kinds, "reasoning") for t in REASONS[kind][split]]
+        found += [WorldQuery(slug, t, name, kinds, "reasoning") for t in (*REASONS[kind][split], *_clues(kind, split))]
     for name, (kinds, wording) in GROUPS.items():
         found += [WorldQuery(name, t, name, kinds, "group") for t in wording[split]]
     for relation, wording in RELATIONS.items():
@@ -139,6 +150,18 @@ _WEIGHT: dict[Category, float] = {"direct": 1.0, "reasoning": 1.2, "group": 1.0,
 
 def _fill(wording: Wording, split: Split, nouns: Sequence[str]) -> list[str]:
     return [frame.replace("{n}", noun) for noun in nouns for frame in wording[split]]
+
+
+def _clues(kind: Kind, split: Split) -> list[str]:
+    """Sentences made of the clues to a class: training alone has them, so that no test sentence is one of a pattern."""
+    if split != "train":
+        return []
+    return [
+        frame.replace("{c}", clue)
+        for form, clues in CLUES[kind].items()
+        for clue in clues
+        for frame in CLUE_FRAMES[form]
+    ]
 
 
 def _slug(name: str) -> str:

@@ -8,18 +8,21 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from t2s_core import metrics
-from t2s_core.engine import AnswerStatus, Engine, Question, TileAnswer, TileImage
-from t2s_core.masks import union, upsample
+from t2s_core.engine import Engine, TileAnswer
+from t2s_core.masks import upsample
 from t2s_core.profiles import read_prompter_profile, read_segmenter_profile
 from t2s_core.prompters.qwen_vl import QwenVlPrompter
 from t2s_core.prompts import InstancePrompt
 from t2s_core.segmenters.sam_hf import HfSamSegmenter
+from t2s_core.training.evaluate import BATCH_SIZE, answer_examples, counts_of, judge
+from t2s_core.training.evaluation_tables import metrics_of
+from t2s_core.training.examples import Example
 from t2s_core.world.draw import draw_region
 from t2s_core.world.queries import FIRST_SEED, QueryDraw, Split
 from t2s_core.world.samples import REGION_PX, Sample, make_sample, samples, visible_px
@@ -61,41 +64,41 @@ def test_samples(wording: Split, count: int, absent_rate: float) -> Iterator[Sam
 
 def answer(engine: Engine, chosen: Sequence[Sample]) -> list[TileAnswer]:
     """One answer for each sample."""
-    found: list[TileAnswer] = []
-    for index, sample in enumerate(chosen):
-        found += engine.answer([TileImage(str(index), sample.image)], [Question(sample.query.id, sample.query.text)])
+    examples, found = _examples(chosen), list[TileAnswer]()
+    for start in range(0, len(examples), BATCH_SIZE):
+        found += answer_examples(engine, examples[start : start + BATCH_SIZE])
     return found
 
 
 def score(chosen: Sequence[Sample], answers: Sequence[TileAnswer]) -> Table:
     """All metrics over these samples, and gIoU by category and by meaning."""
-    rows, named, counted = [], [], []
-    for sample, one in zip(chosen, answers, strict=True):
-        predicted = np.zeros(sample.mask.shape, np.bool_)
-        if one.masks:
-            predicted = upsample(union([mask.logits for mask in one.masks]), sample.mask.shape) > 0
-        rows.append(metrics.count_pixels(sample.mask, predicted))
-        named.append(one.reasoning.startswith(f"{sample.query.name}:"))
-        counted.append(len(one.masks) == len(sample.instances))
-    pixels = metrics.pixel_counts(*np.array(rows).T)
-    valid = [one.status is not AnswerStatus.UNPARSABLE for one in answers]
+    pairs = list(zip(chosen, answers, strict=True))
+    rows = [judge(example, one).row for example, one in zip(_examples(chosen), answers, strict=True)]
+    measured, iou = metrics_of(rows), counts_of(rows).iou
     present = np.asarray([bool(sample.instances) for sample in chosen])
+    drawn = np.asarray([bool(one.masks) for one in answers])
+    meanings = [s.query.relation or s.query.id for s in chosen if s.instances]
     return {
         "n": len(chosen),
-        "giou": _number(metrics.giou(pixels)),
-        "ciou": _number(metrics.ciou(pixels)),
-        "giou_where_present": round(float(pixels.iou[present].mean()), 3),
-        "no_target_accuracy": _number(metrics.no_target_accuracy(pixels)),
-        "answers_where_present": round(float(np.mean([bool(a.masks) for a, p in zip(answers, present, strict=True) if p])), 3),
-        "format_rate": _number(metrics.format_rate(np.asarray(valid))),
-        "named_right": round(float(np.mean(named)), 3),
-        "counted_right": round(float(np.mean(counted)), 3),
-        "by_category": _means([s.query.category for s in chosen], pixels.iou),
-        "by_target_where_present": _means(
-            [s.query.id if s.query.relation is None else s.query.relation for s, p in zip(chosen, present, strict=True) if p],
-            pixels.iou[present],
-        ),
-    }  # fmt: skip
+        "giou": _rounded(measured["giou"]),
+        "ciou": _rounded(measured["ciou"]),
+        "giou_where_present": round(float(iou[present].mean()), 3),
+        "no_target_accuracy": _rounded(measured["no_target_accuracy"]),
+        "answers_where_present": round(float(drawn[present].mean()), 3),
+        "format_rate": _rounded(measured["format_rate"]),
+        "named_right": round(float(np.mean([a.reasoning.startswith(f"{s.query.name}:") for s, a in pairs])), 3),
+        "counted_right": round(float(np.mean([len(a.masks) == len(s.instances) for s, a in pairs])), 3),
+        "by_category": _means([s.query.category for s in chosen], iou),
+        "by_target_where_present": _means(meanings, iou[present]),
+    }
+
+
+def _examples(chosen: Sequence[Sample]) -> list[Example]:
+    """Every sample has a tile of its own."""
+    return [
+        Example(str(i), str(i), sample.image, sample.query.text, sample.query.category, sample.mask)
+        for i, sample in enumerate(chosen)
+    ]
 
 
 def score_segmenter(engine: Engine, count: int) -> Table:
@@ -115,8 +118,13 @@ def score_segmenter(engine: Engine, count: int) -> Table:
     return {"n": len(ious), "iou": round(float(np.mean(ious)), 3), "by_kind": _means(kinds, np.asarray(ious))}
 
 
-def _number(metric: metrics.Metric) -> dict[str, object]:
-    return {"value": round(metric.value, 3), "ci95": [round(value, 3) for value in metric.ci95]}
+def _rounded(measured: dict[str, Any]) -> dict[str, object]:
+    value, ends = measured["value"], measured["ci95"]
+    return {"value": _to_3(value), "ci95": [_to_3(end) for end in ends]}
+
+
+def _to_3(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _means(groups: Sequence[str], values: NDArray[np.float64]) -> dict[str, list[float]]:

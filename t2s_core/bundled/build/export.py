@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import Qwen2_5_VLProcessor, SamImageProcessor
-from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+from transformers import Qwen3VLProcessor, SamImageProcessor
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
 from t2s_core.bundled.build import prompter_model, train_segmenter
 from t2s_core.bundled.build.tokenizer import CHAT_TEMPLATE, SYSTEM, make_tokenizer
@@ -30,8 +30,8 @@ def export_prompter(checkpoint: Path, target: Path) -> None:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     _save(model, target)
     images = prompter_model.make_image_processor()
-    videos = Qwen2VLVideoProcessor(patch_size=prompter_model.PATCH_PX, merge_size=2, temporal_patch_size=2)
-    processor = Qwen2_5_VLProcessor(
+    videos = Qwen3VLVideoProcessor(patch_size=prompter_model.PATCH_PX, merge_size=2, temporal_patch_size=2)
+    processor = Qwen3VLProcessor(
         image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=CHAT_TEMPLATE
     )
     processor.save_pretrained(target)

@@ -39,6 +39,8 @@ class Row:
     """Of each position in the loss."""
     guide: NDArray[np.float32]
     """(L, 64): the image tokens to look at; all 0 where that is left open."""
+    counts: NDArray[np.bool_]
+    """(L,): True where the position should say how many there are."""
     box: NDArray[np.float32]
     """(L, 4): box, in image widths, of the object whose coordinate the position should predict; else all 0."""
 
@@ -84,14 +86,16 @@ class Packer:
         n = len(self.prefix)
         blank = Row(
             self.prefix, self.prefix_positions, np.zeros(n, np.int64), np.full(n, -100), np.full(n, -1),
-            np.zeros(n, np.float32), np.zeros((n, IMAGE_TOKENS), np.float32), np.zeros((n, 4), np.float32),
+            np.zeros(n, np.float32), np.zeros((n, IMAGE_TOKENS), np.float32), np.zeros(n, np.bool_),
+            np.zeros((n, 4), np.float32),
         )  # fmt: skip
         every = [blank, *parts]
         return Row(
             np.concatenate([p.ids for p in every]), np.concatenate([p.positions for p in every], axis=1),
             np.concatenate([p.branch for p in every]), np.concatenate([p.labels for p in every]),
             np.concatenate([p.coordinate for p in every]), np.concatenate([p.weight for p in every]),
-            np.concatenate([p.guide for p in every]), np.concatenate([p.box for p in every]),
+            np.concatenate([p.guide for p in every]), np.concatenate([p.counts for p in every]),
+            np.concatenate([p.box for p in every]),
         )  # fmt: skip
 
     def _branch(self, sample: Sample, number: int) -> Row:
@@ -103,7 +107,7 @@ class Packer:
         n, first = len(ids), len(asked) - 1
         labels, coordinate = np.full(n, -100), np.full(n, -1)
         weight, guide = np.zeros(n, np.float32), np.zeros((n, IMAGE_TOKENS), np.float32)
-        box = np.zeros((n, 4), np.float32)
+        counts, box = np.zeros(n, np.bool_), np.zeros((n, 4), np.float32)
         labels[first:-1] = reply
         weight[first:-1] = 1.0
         cells = [self._cells(one.mask) for one in meant]
@@ -113,7 +117,7 @@ class Packer:
             if not counted:
                 weight[at] = 2.0  # what is meant, and whether it is there, is decided here
                 if int(ids[at]) == self.count_id:
-                    counted, weight[at] = True, 4.0
+                    counted, counts[at], weight[at] = True, True, 4.0
                     if cells:
                         guide[at] = np.minimum(1, np.sum(cells, axis=0))
             elif token in self.number_of:
@@ -122,7 +126,7 @@ class Packer:
                 box[at] = np.asarray(meant[numbers // 8].box_tile_px, np.float32) / len(sample.mask)
                 numbers += 1
         place = np.arange(self.next_position, self.next_position + n)
-        return Row(ids, np.tile(place, (3, 1)), np.full(n, number), labels, coordinate, weight, guide, box)
+        return Row(ids, np.tile(place, (3, 1)), np.full(n, number), labels, coordinate, weight, guide, counts, box)
 
     @staticmethod
     def _cells(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -153,22 +157,38 @@ def collate(rows: list[Row]) -> dict[str, Tensor]:
         "coordinate": torch.from_numpy(np.stack([pad(row.coordinate, -1) for row in rows])),
         "weight": torch.from_numpy(np.stack([pad(row.weight, 0) for row in rows])),
         "guide": torch.from_numpy(np.stack([pad(row.guide, 0) for row in rows])),
+        "counts": torch.from_numpy(np.stack([pad(row.counts, 0) for row in rows])),
         "box": torch.from_numpy(np.stack([pad(row.box, 0) for row in rows])),
     }
 
 
-def cell_targets(tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
-    """Class (64, 16), box in image widths (64, 16, 4) and whether there is one (64, 16), at the middle of each 8 px cell."""
+def cell_targets(tile: Tile) -> dict[str, NDArray[np.generic]]:
+    """What the auxiliary heads should read, at the middle of each 8 px cell and for each image token.
+
+    Returns:
+        kinds: (64, 16), class of each cell.
+        boxes: (64, 16, 4), box of the object there, in image widths.
+        known: (64, 16), whether there is an object.
+        numbers: (64, 8), box and two points of the object that has most cells of an image token; -1 where there is none.
+
+    """
     kinds = tile.kinds[4::8, 4::8].astype(np.int64)
     boxes = np.zeros((*kinds.shape, 4), np.float32)
     known = np.zeros(kinds.shape, np.bool_)
+    numbers, most = np.full((GRID, GRID, 8), -1), np.zeros((GRID, GRID), np.int64)
     for one in tile.instances:
         here = one.mask[4::8, 4::8]
         boxes[here] = np.asarray(one.box_tile_px, np.float32) / len(tile.kinds)
         known |= here
+        cells = here.reshape(GRID, 4, GRID, 4).sum(axis=(1, 3))
+        numbers[cells > most] = (*one.box_tile_px, *one.points_tile_px[0], *one.points_tile_px[1])
+        most = np.maximum(most, cells)
 
     def by_token(array: NDArray[np.generic]) -> NDArray[np.generic]:
         split = array.reshape(GRID, 4, GRID, 4, *array.shape[2:])
         return split.swapaxes(1, 2).reshape(IMAGE_TOKENS, 16, *array.shape[2:])
 
-    return by_token(kinds), by_token(boxes), by_token(known)  # type: ignore[return-value]
+    return {
+        "kinds": by_token(kinds), "boxes": by_token(boxes), "known": by_token(known),
+        "numbers": numbers.reshape(IMAGE_TOKENS, 8),
+    }  # fmt: skip

@@ -14,7 +14,7 @@ from t2s_core.world.queries import NOTHING, all_queries
 from t2s_core.world.tiles import Instance
 
 SYSTEM = "Find it."
-VOCABULARY = 1_152
+VOCABULARY = 1_536
 NUMBERS = 257
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",

@@ -1,4 +1,4 @@
-"""Train the bundled Qwen2.5-VL prompter from scratch on drawn tiles.
+"""Train the bundled Qwen3-VL prompter from scratch on drawn tiles.
 
 Departures from the textbook (supervised fine-tuning of a pretrained model):
 
@@ -6,9 +6,12 @@ Departures from the textbook (supervised fine-tuning of a pretrained model):
   merged image tokens and one from the language model's third layer. They stay on at half weight and are thrown away.
 - Plain SFT from scratch learns the format and no grounding. Attention is guided from the first step: two heads of each of
   the last two layers are pulled towards the image tokens of the object whose numbers are being written (weight 0.3).
+- Whether a thing is there is the hardest lesson: where a count is written, one more head reads which image tokens show it.
 - Coordinates have soft labels: a bell curve of 2.5 px over the number tokens, whose embeddings start as sines of the number,
   so that what is learned of 100 is half known of 101. From random ones, order among numbers is hardly learned at all.
-- Wherever a coordinate is written, a third auxiliary head reads the whole box of that object from the last layer.
+- Image tokens learn to spell: two more heads read box and points of each token's main object as soft labels over the very
+  number embeddings that replies are written with, so that writing a coordinate is little more than looking and copying.
+- Wherever a coordinate is written, one more auxiliary head reads the whole box of that object from the last layer.
 - Several questions share one image, packed into one row (`packing`).
 - The budget is minutes, not steps: the learning rate follows the clock, so that a busy machine gives a weaker model and
   not an unfinished one. A moving average of the weights is what is exported.
@@ -22,12 +25,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen3VLForConditionalGeneration
 
 from t2s_core.bundled.build.packing import IMAGE_TOKENS, Packer, cell_targets, collate
 from t2s_core.bundled.build.prompter_model import (
     AUXILIARY_LAYER,
     CellHead,
+    NumberHead,
     grid_thw,
     make_image_processor,
     make_model,
@@ -40,7 +44,9 @@ from t2s_core.world.samples import Sample, make_sample, visible_px
 from t2s_core.world.tiles import Tile
 
 QUESTIONS = 6
-GUIDANCE, GUIDED_HEADS, GUIDED_LAYERS = 0.3, 2, 2
+GUIDANCE, GUIDED_LAYERS = 0.3, 2
+GUIDED_HEADS = (0, 2)
+"""One of each pair that shares keys and values, so that both pairs carry what is looked at."""
 SOFT_PX = 2.5
 
 
@@ -59,10 +65,8 @@ class Batches:
         targets = [cell_targets(tile) for tile in tiles]
         batch = {
             "images": torch.from_numpy(np.stack([tile.image for tile in tiles])),
-            "kinds": torch.from_numpy(np.stack([t[0] for t in targets])),
-            "boxes": torch.from_numpy(np.stack([t[1] for t in targets])),
-            "known": torch.from_numpy(np.stack([t[2] for t in targets])),
         }
+        batch |= {key: torch.from_numpy(np.stack([target[key] for target in targets])) for key in targets[0]}
         if ask:
             rows = []
             for tile in tiles:
@@ -91,14 +95,16 @@ class Trainee(nn.Module):
     bell: Tensor
     """(257, 257): soft labels of each number."""
 
-    def __init__(self, model: Qwen2_5_VLForConditionalGeneration, packer: Packer) -> None:
+    def __init__(self, model: Qwen3VLForConditionalGeneration, packer: Packer) -> None:
         super().__init__()
         self.model = model
         # A still image is the same twice along time, so summing the weights over time halves the work; a product of
         # matrices is also several times faster here than the convolution it stands for.
         embed = model.model.visual.patch_embed
-        embed.forward = lambda pixels: F.linear(pixels, embed.proj.weight.sum(2).flatten(1))
+        embed.forward = lambda pixels: F.linear(pixels, embed.proj.weight.sum(2).flatten(1), embed.proj.bias)
         self.near, self.far, self.place = CellHead(), CellHead(), nn.Linear(256, 4)
+        self.spot = nn.Linear(256, IMAGE_TOKENS)
+        self.near_numbers, self.far_numbers = NumberHead(), NumberHead()
         processor = make_image_processor()
         self.mean, self.std = tuple(processor.image_mean), tuple(processor.image_std)
         ids = list(packer.number_of)
@@ -126,14 +132,24 @@ class Trainee(nn.Module):
         window = slice(self.image_start, self.image_start + IMAGE_TOKENS)
         words = torch.cat((words[:, : window.start], tokens, words[:, window.stop :]), dim=1)
         out = language(
-            inputs_embeds=words, position_ids=positions, attention_mask={"full_attention": mask}, use_cache=False,
+            inputs_embeds=words, position_ids=positions, attention_mask=mask, use_cache=False,
             output_hidden_states=True, output_attentions=ask,
         )  # fmt: skip
+        deep = out.hidden_states[AUXILIARY_LAYER][:, window]
         found = _cell_losses("near", self.near(tokens), batch)
-        found |= _cell_losses("far", self.far(out.hidden_states[AUXILIARY_LAYER][:, window]), batch)
+        found |= _cell_losses("far", self.far(deep), batch)
+        there = batch["numbers"][..., 0] >= 0
+        spelling = language.embed_tokens.weight[self.number_ids]
+        for name, head, seen in (("near", self.near_numbers, tokens), ("far", self.far_numbers, deep)):
+            found[f"{name}_numbers"] = -(head(seen[there], spelling) * self.bell[batch["numbers"][there]]).sum(-1).mean()
         if ask:
             found |= self._word_losses(out.last_hidden_state, batch)
-            found["guidance"] = _guidance(out.attentions, batch["guide"], window)
+            counts = batch["counts"]
+            seen = self.spot(out.last_hidden_state[counts])
+            found["spot"] = F.binary_cross_entropy_with_logits(seen, batch["guide"][counts])
+            # Apart, for there are thirty coordinates to each count, and easier ones: the box so far says where to look.
+            found["guide_counts"] = _guidance(out.attentions, batch["guide"] * counts[..., None], window)
+            found["guide_numbers"] = _guidance(out.attentions, batch["guide"] * ~counts[..., None], window)
         return found
 
     def _word_losses(self, hidden: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -168,7 +184,7 @@ def _guidance(attentions: tuple[Tensor, ...], guide: Tensor, window: slice) -> T
     wanted = guide.sum(-1) > 0
     total = guide.new_zeros(())
     for layer in attentions[-GUIDED_LAYERS:]:
-        looked = layer[:, :GUIDED_HEADS, :, window].transpose(1, 2)[wanted]  # (positions, heads, 64)
+        looked = layer[:, GUIDED_HEADS, :, window].transpose(1, 2)[wanted]  # (positions, heads, 64)
         mass = (looked * guide[wanted][:, None, :]).sum(-1)
         total = total - (mass + 1e-4).log().mean()
     return total / GUIDED_LAYERS
@@ -207,9 +223,11 @@ def train(folder: Path, minutes: float, alone: float, size: int, lr: float, seed
             group["lr"] = lr * min(1.0, (step + 1) / 60) * min(1.0, (1 - spent / minutes) / 0.65)
         losses = trainee.losses(batches.draw(size if ask else 2 * size, ask), ask)
         cells = losses["near_kinds"] + losses["far_kinds"] + 4 * (losses["near_boxes"] + losses["far_boxes"])
+        cells = cells + 0.5 * (losses["near_numbers"] + losses["far_numbers"])
         total = cells
         if ask:
-            total = 0.5 * cells + losses["words"] + losses["numbers"] + 4 * losses["place"] + GUIDANCE * losses["guidance"]
+            total = 0.5 * cells + losses["words"] + losses["numbers"] + 4 * losses["place"]
+            total = total + 4 * losses["spot"] + GUIDANCE * (losses["guide_counts"] + losses["guide_numbers"])
         optimiser.zero_grad()
         total.backward()
         nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
