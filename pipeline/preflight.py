@@ -36,7 +36,7 @@ def preflight(
     overlap_px: int | None,
     levels: Sequence[int],
     threshold: float,
-    prompter: str,
+    prompter: str | None,
     segmenter: str,
     aoi: Aoi | None = None,
     earlier: Sequence[Problem] = (),
@@ -54,7 +54,7 @@ def preflight(
         overlap_px: in pixels of the level.
         levels: overview factors.
         threshold: the run's.
-        prompter: as the user named it.
+        prompter: as `t2s_core.registry` names it; None where `earlier` says already what is wrong with it.
         segmenter: as the user named it.
         aoi: None for whole scenes, or where it could not be read.
         earlier: problems of what could not even be read, as `attempt` collects them.
@@ -133,9 +133,9 @@ def output_problems(out_url: str, scenes: Sequence[Scene], n_queries: int) -> li
     )
 
 
-def model_problems(prompter: str, segmenter: str) -> list[Problem]:
+def model_problems(prompter: str | None, segmenter: str) -> list[Problem]:
     """Of the models' names, and of files they name."""
-    _, of_prompter = attempt("--prompter", lambda: check_prompter(prompter))
+    _, of_prompter = (None, []) if prompter is None else attempt("--prompter", lambda: check_prompter(prompter))
     _, of_segmenter = attempt("--segmenter", lambda: check_segmenter(segmenter))
     return of_prompter + of_segmenter
 

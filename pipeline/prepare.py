@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.aoi import Aoi, aoi_in_scene_px, read_aoi
+from pipeline.model_names import Found, find
 from pipeline.normalise import IDENTITY, Stretch, scene_stretch
 from pipeline.pixels import UnreadablePixels
 from pipeline.plan import ModelVersions, ScenePlan, grids_for
@@ -24,6 +25,7 @@ class Prepared:
     """A spec whose inputs were all looked at."""
 
     spec: RunSpec
+    """As given, but for a prompter that was the champion: it is a fixed version of it here."""
     store: Store
     scenes: Sequence[Scene]
     skipped: Sequence[Problem]
@@ -47,11 +49,15 @@ class Looked:
 
 
 def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Looked:
-    """Resolve scenes, area and models of a spec. `earlier`: problems of what could not even become a spec."""
+    """Resolve scenes, area and models of a spec. `earlier`: problems of what could not even become a spec.
+
+    `champion` becomes the version that it is now, here and nowhere later: a run never changes model half way.
+    """
     resolved = resolve(spec.scenes, bands=spec.bands, nodata=spec.nodata)
     aoi, of_aoi = attempt("--aoi", lambda: _read_aoi(spec))
     template, of_template = attempt("--prompt-template", lambda: _read_template(spec))
-    profile, _ = attempt("--prompter", lambda: prompter_profile(spec.models.prompter))  # preflight reports the problem
+    found, of_name = attempt("--prompter", lambda: find(spec.models.prompter))
+    profile = None if found is None else attempt("--prompter", lambda: prompter_profile(found.local))[0]
     tile_px = spec.tile_px if spec.tile_px is not None else (profile.tile_px if profile else None)
     overlap_px = spec.overlap_px if spec.overlap_px is not None else (tile_px // 4 if tile_px is not None else None)
     problems = preflight(
@@ -62,18 +68,19 @@ def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Loo
         overlap_px=overlap_px,
         levels=spec.levels,
         threshold=spec.threshold,
-        prompter=spec.models.prompter,
+        prompter=None if found is None else found.local,  # whose problems it reports
         segmenter=spec.models.segmenter,
         aoi=aoi,
-        earlier=[*earlier, *of_aoi, *of_template],
+        earlier=[*earlier, *of_aoi, *of_template, *of_name],
     )
     blocking = [p for p in problems if not (spec.skip_bad_scenes and is_of_scene(p, resolved))]
-    if blocking or not resolved.scenes or tile_px is None or overlap_px is None:
+    if blocking or not resolved.scenes or found is None or tile_px is None or overlap_px is None:
         return Looked(None, problems)
     skipped = [p for p in problems if is_of_scene(p, resolved)]
+    spec = _with_prompter(spec, found)
     versions = ModelVersions(
         spec.models,
-        prompter_version(spec.models.prompter, template=template),
+        prompter_version(found.local, template=template),
         segmenter_version(spec.models.segmenter),
     )
     return Looked(
@@ -117,6 +124,10 @@ def _stretch(scene: Scene, earlier: dict[str, Any] | None) -> tuple[Stretch, str
         return scene_stretch(scene), ""
     except UnreadablePixels as error:
         return IDENTITY, str(error)
+
+
+def _with_prompter(spec: RunSpec, found: Found) -> RunSpec:
+    return spec.model_copy(update={"models": spec.models.model_copy(update={"prompter": found.name})})
 
 
 def _read_aoi(spec: RunSpec) -> Aoi | None:

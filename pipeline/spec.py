@@ -11,6 +11,7 @@ class Models(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompter: str = "bundled"
+    """As `t2s_core.registry` or `pipeline.model_names` spells it. A prepared run's is never `champion`."""
     segmenter: str = "bundled"
     prompt_template: str | None = None
     """A file that replaces the profile's template."""

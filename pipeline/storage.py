@@ -1,7 +1,10 @@
 """Files at any fsspec URL. Every write is atomic: a reader sees the old object, the new one, or none."""
 
 import os
+import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,21 +59,49 @@ class Store:
 
     def write(self, name: str, data: bytes) -> None:
         """Put a whole object. A crash leaves the old one or the new one, never a part."""
-        target = self.path(name)
         if not self.is_local:
-            self.fs.pipe_file(target, data)  # one PUT is atomic on object stores
+            self.fs.pipe_file(self.path(name), data)  # one PUT is atomic on object stores
             return
-        folder = Path(target).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{Path(target).name}.{uuid.uuid4().hex}.tmp"
+        with _beside(Path(self.path(name))) as temporary:
+            _write_synced(temporary, data)
+            temporary.replace(self.path(name))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put an object where there is none; False, and nothing changed, where there is one.
+
+        Of several who create the same name at the same time one gets True, on a disk with hard links and on object
+        stores with conditional writes, whose fsspec filesystem takes `mode="create"` (S3, Google Cloud Storage).
+        """
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+            if not self.is_local:
+                self.fs.pipe_file(self.path(name), data, mode="create")
+                return True
+            with _beside(Path(self.path(name))) as temporary:
+                _write_synced(temporary, data)
+                os.link(temporary, self.path(name))  # unlike a rename, it fails where the name is taken
+        except FileExistsError:
+            return False
+        except OSError:
+            # Some servers word a lost race as a conflict or an invalid request.
+            self.fs.invalidate_cache()
+            if self.exists(name):
+                return False
+            raise
+        return True
+
+    def upload(self, source: Path, name: str) -> None:
+        """Put a local file of any size, as atomically as `write`."""
+        if not self.is_local:
+            self.fs.put_file(str(source), self.path(name))
+            return
+        with _beside(Path(self.path(name))) as temporary:
+            shutil.copyfile(source, temporary)
+            temporary.replace(self.path(name))
+
+    def download(self, name: str, target: Path) -> None:
+        """A whole object to a local file; the folder is made. Not atomic. Raises `FileNotFoundError`."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.fs.get_file(self.path(name), str(target))
 
     def read(self, name: str) -> bytes:
         """A whole object. Raises `FileNotFoundError`."""
@@ -90,3 +121,21 @@ class Store:
         """Delete one object or a folder with all that is in it; nothing happens where there is none."""
         if self.fs.exists(self.path(name)):
             self.fs.rm(self.path(name), recursive=True)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A hidden name in the target's folder, gone at the end whatever happens."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

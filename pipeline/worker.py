@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from pipeline.model_names import local
 from pipeline.normalise import Stretch
 from pipeline.pixels import UnreadablePixels, open_scene
 from pipeline.plan import Ask, Batch, ModelVersions, PlannedTile
@@ -105,7 +106,7 @@ def _engine(versions: ModelVersions, device: str) -> Engine:
     models = versions.models
     template = load_template(Path(models.prompt_template)) if models.prompt_template is not None else None
     engine = Engine(
-        load_prompter(models.prompter, device=chosen, template=template),
+        load_prompter(local(models.prompter), device=chosen, template=template),
         load_segmenter(models.segmenter, device=chosen),
     )
     for planned, loaded in (

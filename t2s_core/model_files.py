@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from t2s_core.errors import BadInput
@@ -15,35 +17,48 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SUFFIXES = {".safetensors", ".json", ".jinja", ".txt", ".model"}
 
 
-def model_directory(where: str) -> tuple[Path, str]:
+def model_directory(where: str, published: Sequence[str] = ()) -> tuple[Path, str]:
     """Find a model by path or by hub id; (directory, a name for it).
+
+    A folder of the Hugging Face cache (`models--ORG--NAME`, or a snapshot in it) is the model it holds: by whichever
+    of the three spellings, the name is NAME.
 
     A hub id is looked up in the local Hugging Face cache and never downloaded: gigabytes should arrive when the user
     says so, not on every worker of a cluster at once, and a version must be known before a run is planned.
 
     Raises:
-        BadInput: There is neither such a directory nor such a model in the cache.
+        BadInput: There is neither such a directory nor such a model in the cache. Of the `published` hub ids, the one
+            that was perhaps meant is named.
 
     """
     path = Path(where).expanduser()
     if path.is_dir():
-        return path, path.resolve().name
+        snapshot = _snapshot_in(path) or path
+        folder = snapshot.resolve().parent.parent.name
+        return snapshot, folder.rpartition("--")[2] if folder.startswith("models--") else snapshot.resolve().name
     if path.exists():
         raise BadInput(f"{where}: is a file; name the model's directory")
     if not _HUB_ID.fullmatch(where):
         raise BadInput(f"{where}: no such directory")
-    snapshot = _cached_snapshot(where)
-    if snapshot is None:
+    cached = _cached_snapshot(where)
+    if cached is None:
+        close = [] if where in published else get_close_matches(where, published, n=1)
+        meant = f", or did you mean {close[0]}?" if close else ""
         raise BadInput(
-            f"{where}: neither a directory nor a model in the local Hugging Face cache; run `hf download {where}` first"
+            f"{where}: neither a directory nor a model in the local Hugging Face cache; "
+            f"run `hf download {where}` first{meant}"
         )
-    return snapshot, where.rpartition("/")[2]
+    return cached, where.rpartition("/")[2]
 
 
 def _cached_snapshot(hub_id: str) -> Path | None:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    folder = Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}"
+    return _snapshot_in(Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}")
+
+
+def _snapshot_in(folder: Path) -> Path | None:
+    """What the branch `main` of a model in the Hugging Face cache points at."""
     try:
         commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
     except OSError:
@@ -56,7 +71,8 @@ def read_config(directory: Path, architectures: tuple[str, ...]) -> dict[str, ob
     """The model's `config.json`.
 
     Raises:
-        BadInput: It is missing, is no JSON object, names another architecture, or no safetensors lie beside it.
+        BadInput: It is missing, is no JSON object, names another architecture, or the safetensors beside it
+            are none or not all.
 
     """
     path = directory / "config.json"
@@ -71,8 +87,22 @@ def read_config(directory: Path, architectures: tuple[str, ...]) -> dict[str, ob
         raise BadInput(f"{path}: model_type is {architecture!r}; supported here: {', '.join(architectures)}")
     if not any(directory.glob("*.safetensors")):
         raise BadInput(f"{directory}: holds no *.safetensors; pickled weights are not loaded")
+    if lacking := _missing_shards(directory):
+        raise BadInput(f"{directory}: lacks {', '.join(lacking[:3])}, named by its index; download the model again")
     assert isinstance(config, dict)
     return config
+
+
+def _missing_shards(directory: Path) -> list[str]:
+    """Weight files that the index names and an interrupted download left out."""
+    path = directory / "model.safetensors.index.json"
+    if not path.exists():
+        return []
+    try:
+        named = set(json.loads(path.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path}: no index of weights ({error})") from error
+    return sorted(name for name in named if not (directory / name).is_file())
 
 
 def integer(config: dict[str, object], *keys: str, default: int) -> int:

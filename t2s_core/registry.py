@@ -1,6 +1,7 @@
 """From a model's name to a model, and to all that is known of it without loading it.
 
-Names: `bundled`, `champion`, or `<implementation>:<where>`. Everything but `load_*` works in milliseconds and imports
+Names: `bundled`, or `<implementation>:<where>`; what else a run may name (`champion`) is turned into one of these by
+whoever knows a registry of versions. Everything but `load_*` works in milliseconds and imports
 neither torch nor transformers, so that a wrong name is found before anything is planned.
 """
 
@@ -13,7 +14,9 @@ from typing import Protocol, cast
 from t2s_core.errors import BadInput
 from t2s_core.known_profiles import (
     PROMPTER_ARCHITECTURES,
+    PROMPTER_HUB_IDS,
     SEGMENTER_ARCHITECTURES,
+    SEGMENTER_HUB_IDS,
     published_prompter,
     published_segmenter,
 )
@@ -34,7 +37,7 @@ CLASSES = {
     "sam_hf": "t2s_core.segmenters.sam_hf:HfSamSegmenter",
     "segment_anything": "t2s_core.segmenters.segment_anything:MetaSamSegmenter",
 }
-PROMPTER_NAMES = "bundled, champion, qwen_vl:PATH-or-hub-id, openai_api:URL#MODEL, recorded:FILE"
+PROMPTER_NAMES = "bundled, champion, qwen_vl:PATH-or-hub-id, openai_api:URL#MODEL, recorded:FILE, registry:URL#VERSION"
 SEGMENTER_NAMES = "bundled, sam_hf:PATH-or-hub-id, segment_anything:FILE.pth"
 
 
@@ -117,6 +120,14 @@ def segmenter_version(name: str) -> str:
     return _find_segmenter(name).version()
 
 
+def prompter_directory(name: str) -> Path:
+    """Where a trainable prompter's files lie. Raises `BadInput` where a name means none that has weights here."""
+    found = _find_prompter(name)
+    if found.implementation != "qwen_vl":
+        raise BadInput(f"prompter {name!r} has no weights to train; use bundled, champion or qwen_vl:PATH")
+    return found.path
+
+
 def load_prompter(name: str, *, device: str = "cpu", template: PromptTemplate | None = None) -> Prompter:
     """Load a prompter.
 
@@ -159,12 +170,12 @@ def _find_prompter(name: str) -> _Prompter:
     if name == "bundled":
         return _qwen_vl(*_bundled("prompter"))
     if name == "champion":
-        raise BadInput("prompter 'champion': no version has been promoted; train one, or use bundled")
+        raise BadInput("prompter 'champion': promoted where? give --registry URL or set T2S_REGISTRY, or use bundled")
     if not colon or not where:
         raise _misspelt("prompter", name, PROMPTER_NAMES)
     match implementation:
         case "qwen_vl":
-            return _qwen_vl(*model_directory(where))
+            return _qwen_vl(*model_directory(where, PROMPTER_HUB_IDS))
         case "recorded":
             path = Path(where).expanduser()
             return _Prompter("recorded", path, RecordedPrompter.load(path).profile)
@@ -181,7 +192,7 @@ def _find_segmenter(name: str) -> _Segmenter:
         raise _misspelt("segmenter", name, SEGMENTER_NAMES)
     match implementation:
         case "sam_hf":
-            return _sam_hf(*model_directory(where))
+            return _sam_hf(*model_directory(where, SEGMENTER_HUB_IDS))
         case "segment_anything":
             path = Path(where).expanduser()
             if path.suffix != ".pth" or not path.is_file():

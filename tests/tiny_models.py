@@ -48,7 +48,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=CHAT_TEMPLATE, **special)
 
 
-def save_qwen2_5_vl(directory: Path, *, seed: int = 0, **profile: object) -> Path:
+def save_qwen2_5_vl(directory: Path, *, seed: int = 0, patch_px: int = 8, **profile: object) -> Path:
     tokenizer = byte_tokenizer()
     ids = tokenizer.get_vocab()
     torch.manual_seed(seed)
@@ -70,9 +70,9 @@ def save_qwen2_5_vl(directory: Path, *, seed: int = 0, **profile: object) -> Pat
             "hidden_size": 32,
             "intermediate_size": 32,
             "num_heads": 2,
-            "patch_size": 8,
+            "patch_size": patch_px,
             "spatial_merge_size": 2,
-            "window_size": 32,
+            "window_size": 4 * patch_px,
             "out_hidden_size": 48,
             "fullatt_block_indexes": [1],
         },
@@ -83,15 +83,15 @@ def save_qwen2_5_vl(directory: Path, *, seed: int = 0, **profile: object) -> Pat
     )
     model = Qwen2_5_VLForConditionalGeneration(config).eval()
     processor = Qwen2_5_VLProcessor(
-        Qwen2VLImageProcessor(patch_size=8, merge_size=2),
+        Qwen2VLImageProcessor(patch_size=patch_px, merge_size=2),
         tokenizer,
-        Qwen2VLVideoProcessor(patch_size=8, merge_size=2),
+        Qwen2VLVideoProcessor(patch_size=patch_px, merge_size=2),
         chat_template=CHAT_TEMPLATE,
     )
     return _save(directory, model, processor, ids, profile)
 
 
-def save_qwen3_vl(directory: Path, *, seed: int = 0, **profile: object) -> Path:
+def save_qwen3_vl(directory: Path, *, seed: int = 0, patch_px: int = 8, **profile: object) -> Path:
     tokenizer = byte_tokenizer()
     ids = tokenizer.get_vocab()
     torch.manual_seed(seed)
@@ -114,7 +114,7 @@ def save_qwen3_vl(directory: Path, *, seed: int = 0, **profile: object) -> Path:
             "hidden_size": 32,
             "intermediate_size": 32,
             "num_heads": 2,
-            "patch_size": 8,
+            "patch_size": patch_px,
             "spatial_merge_size": 2,
             "out_hidden_size": 48,
             "num_position_embeddings": 64,
@@ -127,9 +127,9 @@ def save_qwen3_vl(directory: Path, *, seed: int = 0, **profile: object) -> Path:
     )
     model = Qwen3VLForConditionalGeneration(config).eval()
     processor = Qwen3VLProcessor(
-        Qwen2VLImageProcessor(patch_size=8, merge_size=2),
+        Qwen2VLImageProcessor(patch_size=patch_px, merge_size=2),
         tokenizer,
-        Qwen3VLVideoProcessor(patch_size=8, merge_size=2),
+        Qwen3VLVideoProcessor(patch_size=patch_px, merge_size=2),
         chat_template=CHAT_TEMPLATE,
     )
     return _save(directory, model, processor, ids, {"coordinates": "permille", **profile})

@@ -21,6 +21,7 @@ def plan(
     bands: o.Bands = None,
     nodata: o.Nodata = None,
     prompter: o.PrompterName = "bundled",
+    registry: o.Registry = None,
     segmenter: o.SegmenterName = "bundled",
     prompt_template: o.TemplateFile = None,
     tile_px: o.TilePx = None,
@@ -40,7 +41,7 @@ def plan(
 
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
-        tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes,
+        tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry,
     )  # fmt: skip
     _, looked = request.look()
     document = {

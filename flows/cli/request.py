@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.cli.options import numbers
+from pipeline.model_names import addressed
 from pipeline.preflight import attempt
 from pipeline.prepare import Looked, look
 from pipeline.queries import Query, parse_queries
@@ -32,6 +33,7 @@ class Request:
     threshold: float
     max_unparsable: float = 0.02
     skip_bad_scenes: bool = False
+    registry: str | None = None
 
     def look(self) -> tuple[RunSpec, Looked]:
         """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
@@ -45,7 +47,11 @@ class Request:
         return RunSpec(
             scenes=tuple(self.scenes),
             queries=queries,
-            models=Models(prompter=self.prompter, segmenter=self.segmenter, prompt_template=self.prompt_template),
+            models=Models(
+                prompter=addressed(self.prompter, self.registry),
+                segmenter=self.segmenter,
+                prompt_template=self.prompt_template,
+            ),
             aoi=self.aoi,
             bands=bands,
             nodata=self.nodata,

@@ -37,6 +37,7 @@ def segment(
     bands: o.Bands = None,
     nodata: o.Nodata = None,
     prompter: o.PrompterName = "bundled",
+    registry: o.Registry = None,
     segmenter: o.SegmenterName = "bundled",
     prompt_template: o.TemplateFile = None,
     tile_px: o.TilePx = None,
@@ -71,15 +72,15 @@ def segment(
 
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
-        tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes,
+        tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry,
     )  # fmt: skip
-    spec, looked = request.look()
+    _, looked = request.look()
     if looked.prepared is None:
         raise BadInput(*(str(p) for p in looked.problems))
     for problem in looked.prepared.skipped:
         _say(f"skipped: {problem}")
     settings = RunSettings(cluster=cluster, workers=workers, device=device, retry_failed=retry_failed, fresh=fresh)
-    outcome = run(spec, out, settings, Orchestrator.DIRECT if direct else orchestrator)
+    outcome = run(looked.prepared.spec, out, settings, Orchestrator.DIRECT if direct else orchestrator)
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
