@@ -24,6 +24,10 @@ class InstancePrompt:
     """XYXY, half-open: x0 < x1 and y0 < y1, within the frame."""
     points: tuple[Point, ...]
     """(x, y) on the object, within the frame; all of them positive."""
+    negative_points: tuple[Point, ...] = ()
+    """(x, y) on what is not the object, within the frame. No reply has any; ablations make them."""
+    boxed: bool = True
+    """False: the segmenter is shown the points alone. The box still says where the object is."""
 
     def rescaled(self, source: Frame, target: Frame) -> Self:
         """The same object in another frame that shows the same ground (squashed, not cropped)."""
@@ -39,4 +43,6 @@ class InstancePrompt:
         return type(self)(
             box=(along_x(x0), along_y(y0), along_x(x1), along_y(y1)),
             points=tuple((along_x(x), along_y(y)) for x, y in self.points),
+            negative_points=tuple((along_x(x), along_y(y)) for x, y in self.negative_points),
+            boxed=self.boxed,
         )

@@ -42,7 +42,7 @@ def squash(
 
 @dataclass(frozen=True, slots=True)
 class PromptBatch:
-    """Prompts that are decoded together: all have the same number of points, so nothing is padded.
+    """Prompts that are decoded together: all have the same numbers of boxes and points, so nothing is padded.
 
     A padding point would not be neutral: SAM's decoder attends to it.
     """
@@ -51,10 +51,12 @@ class PromptBatch:
     """(n,): the image each prompt is about."""
     places: list[int]
     """(n,): its place among the prompts of that image."""
-    boxes_model_px: torch.Tensor
-    """(n, 4) XYXY. The networks themselves shift coordinates to pixel centres."""
-    points_model_px: torch.Tensor
-    """(n, points, 2), all positive."""
+    boxes_model_px: torch.Tensor | None
+    """(n, 4) XYXY; None where points are all there is. The networks themselves shift coordinates to pixel centres."""
+    points_model_px: torch.Tensor | None
+    """(n, points, 2); None where the box is all there is."""
+    labels: torch.Tensor | None
+    """(n, points) int32, beside the points: 1 on the object, 0 not on it."""
 
 
 def prompt_batches(
@@ -68,27 +70,39 @@ def prompt_batches(
     """All prompts of all images, rescaled to the model's square, at most `size` at once.
 
     Raises:
-        ContractError: There are more or fewer lists than images.
+        ContractError: There are more or fewer lists than images, or a prompt has neither box nor points.
 
     """
     if len(frames) != len(prompts_tile_px):
         raise ContractError(f"{len(prompts_tile_px)} lists of prompts were given for {len(frames)} encoded images")
     square = Frame(side_px, side_px)
-    by_count: dict[int, list[tuple[int, int, InstancePrompt]]] = {}
+    by_shape: dict[tuple[bool, int, int], list[tuple[int, int, InstancePrompt]]] = {}
     for i, prompts in enumerate(prompts_tile_px):
         for j, prompt in enumerate(prompts):
-            by_count.setdefault(len(prompt.points), []).append((i, j, prompt.rescaled(frames[i], square)))
-    for n_points, entries in sorted(by_count.items()):
+            shape = prompt.boxed, len(prompt.points), len(prompt.negative_points)
+            by_shape.setdefault(shape, []).append((i, j, prompt.rescaled(frames[i], square)))
+    for shape, entries in sorted(by_shape.items(), key=lambda item: item[0]):
+        if not any(shape):
+            raise ContractError(f"prompt {entries[0][1]} of image {entries[0][0]} has neither box nor points")
         for start in range(0, len(entries), size):
-            part = entries[start : start + size]
-            yield PromptBatch(
-                images=[i for i, _, _ in part],
-                places=[j for _, j, _ in part],
-                boxes_model_px=torch.tensor([p.box for _, _, p in part], device=device, dtype=torch.float32),
-                points_model_px=torch.tensor(
-                    [p.points for _, _, p in part], device=device, dtype=torch.float32
-                ).reshape(len(part), n_points, 2),
-            )
+            yield _batch(entries[start : start + size], shape, device)
+
+
+def _batch(
+    entries: Sequence[tuple[int, int, InstancePrompt]], shape: tuple[bool, int, int], device: torch.device
+) -> PromptBatch:
+    """`shape`: whether there are boxes, and how many positive and negative points each prompt has."""
+    boxed, n_positive, n_negative = shape
+    prompts = [prompt for _, _, prompt in entries]
+    boxes = points = labels = None
+    if boxed:
+        boxes = torch.tensor([p.box for p in prompts], device=device, dtype=torch.float32)
+    if n_positive or n_negative:
+        both = [(*p.points, *p.negative_points) for p in prompts]
+        points = torch.tensor(both, device=device, dtype=torch.float32)
+        row = torch.tensor([1] * n_positive + [0] * n_negative, device=device, dtype=torch.int32)
+        labels = row.expand(len(prompts), -1)
+    return PromptBatch([i for i, _, _ in entries], [j for _, j, _ in entries], boxes, points, labels)
 
 
 class Collected:

@@ -130,12 +130,18 @@ class HfSamSegmenter:
                 features = [level[index] for level in embeddings.features]
                 output = self._model(
                     image_embeddings=features if len(features) > 1 else features[0],
-                    input_points=batch.points_model_px[:, None],
-                    input_boxes=batch.boxes_model_px[:, None],
+                    input_points=_one_object(batch.points_model_px),
+                    input_labels=_one_object(batch.labels),
+                    input_boxes=_one_object(batch.boxes_model_px),
                     multimask_output=False,
                 )
                 collected.put(batch, output.pred_masks[:, 0, 0], output.iou_scores[:, 0, 0])
         return collected.lists()
+
+
+def _one_object(rows: torch.Tensor | None) -> torch.Tensor | None:
+    """(n, ...) to (n, 1, ...): each row prompts for one object of its image."""
+    return None if rows is None else rows[:, None]
 
 
 def _normalisation(directory: Path) -> tuple[Sequence[float], Sequence[float]]:

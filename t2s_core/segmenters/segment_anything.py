@@ -113,9 +113,9 @@ class MetaSamSegmenter:
                     device=self._sam.device,
                     size=self._prompts_per_batch,
                 ):
-                    points = batch.points_model_px
+                    points = None if batch.points_model_px is None else (batch.points_model_px, batch.labels)
                     sparse, dense = self._sam.prompt_encoder(
-                        points=(points, torch.ones(points.shape[:2], device=points.device)),
+                        points=points,
                         boxes=batch.boxes_model_px,
                         masks=None,
                     )

@@ -46,6 +46,16 @@ PROMPTS = [
 ]
 
 
+SHOWN = {
+    "box": InstancePrompt((5, 6, 40, 50), ()),
+    "points": InstancePrompt((5, 6, 40, 50), ((10, 10), (30, 40)), boxed=False),
+    "both": InstancePrompt((5, 6, 40, 50), ((10, 10), (30, 40))),
+    "positive": InstancePrompt((5, 6, 40, 50), ((10, 10), (30, 40), (55, 20))),
+    "negative": InstancePrompt((5, 6, 40, 50), ((10, 10), (30, 40)), ((55, 20),)),
+}
+"""What of one object a segmenter is shown."""
+
+
 def meta_of(hf: SamModel) -> Sam:
     """The same weights in Meta's package: sizes as `tiny_models.sam_model`, names translated."""
     sam = Sam(
@@ -159,6 +169,15 @@ def test_masks_do_not_depend_on_what_else_is_in_the_batch(segmenter: Segmenter) 
             assert alone.predicted_iou == pytest.approx(mask.predicted_iou, abs=1e-5)
 
 
+def test_prompts_without_a_box_or_without_points_are_prompts_too(segmenter: Segmenter) -> None:
+    mixed = [*SHOWN.values(), PROMPTS[0][0]]
+    masks = segmenter.decode(segmenter.encode(IMAGES[:1]), [mixed])[0]
+    assert len(masks) == len(mixed)
+    for one, mask in zip(mixed, masks, strict=True):
+        alone = segmenter.decode(segmenter.encode(IMAGES[:1]), [[one]])[0][0]
+        np.testing.assert_allclose(alone.logits, mask.logits, atol=1e-4)
+
+
 def test_different_prompts_give_different_masks(segmenter: Segmenter) -> None:
     first, _, third = segmenter.decode(segmenter.encode(IMAGES), PROMPTS)[0]
     assert np.abs(first.logits - third.logits).max() > 1e-3
@@ -211,3 +230,26 @@ def test_the_same_weights_give_the_same_masks_in_both_packages() -> None:
         worst = max(worst, float(np.abs(mask_a.logits - mask_b.logits).max()))
         assert mask_a.predicted_iou == pytest.approx(mask_b.predicted_iou, abs=1e-4)
     assert worst < 1e-4
+
+
+@pytest.mark.parametrize("model", [sam_model, sam2_model])
+def test_box_points_and_negative_points_each_matter(model: Callable[[], SamModel]) -> None:
+    segmenter = HfSamSegmenter(model(), version="hf@1")
+    masks = segmenter.decode(segmenter.encode(IMAGES[:1]), [list(SHOWN.values())])[0]
+    for i, one in enumerate(masks):
+        for other in masks[:i]:
+            assert np.abs(one.logits - other.logits).max() > 1e-3
+
+
+def test_both_packages_agree_on_every_way_to_prompt() -> None:
+    sam = sam_model()
+    hf, meta = HfSamSegmenter(sam, version="hf@1"), MetaSamSegmenter(meta_of(sam), version="meta@1")
+    a, b = (s.decode(s.encode(IMAGES[:1]), [list(SHOWN.values())])[0] for s in (hf, meta))
+    for mask_a, mask_b in zip(a, b, strict=True):
+        np.testing.assert_allclose(mask_a.logits, mask_b.logits, atol=1e-4)
+
+
+def test_a_prompt_without_box_and_points_is_a_contract_error() -> None:
+    segmenter = HfSamSegmenter(sam_model(), version="hf@1")
+    with pytest.raises(ContractError, match="neither box nor points"):
+        segmenter.decode(segmenter.encode(IMAGES[:1]), [[InstancePrompt((0, 0, 8, 8), (), boxed=False)]])
