@@ -31,7 +31,7 @@ bench: setup  ## make bench BENCH=name runs one
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 lock: setup  ## refresh requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra s3 --universal --generate-hashes --python-version 3.11 -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra s3 --extra train --universal --generate-hashes --python-version 3.11 -o requirements.lock
 
 clean:
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache

@@ -155,18 +155,25 @@ class Engine:
             if len(found) != n:
                 raise ContractError(f"{self.segmenter.version} gave {len(found)} masks to {n} prompts of {key}")
             for mask in found:
-                self._check(mask, key)
+                check_mask(mask, key=key, version=self.segmenter.version)
             masks[i] = list(found)
         return masks
 
-    def _check(self, mask: InstanceLogits, key: str) -> None:
-        if mask.logits.ndim != 2 or mask.logits.dtype != np.float32:  # noqa: PLR2004
-            raise ContractError(
-                f"{self.segmenter.version} gave logits {mask.logits.dtype}{mask.logits.shape} for {key}; "
-                "the port promises float32 (h, w)"
-            )
-        # A frozen network has no reason to leave the finite numbers: memory, a driver or a precision did.
-        if not np.isfinite(mask.logits).all() or not np.isfinite(mask.predicted_iou):
-            raise MachineFault(f"NaN or infinite logits from {self.segmenter.version} for {key}")
-        if not 0 <= mask.predicted_iou <= 1:
-            raise ContractError(f"{self.segmenter.version} gave predicted_iou={mask.predicted_iou} for {key}; 0 to 1")
+
+def check_mask(mask: InstanceLogits, *, key: str, version: str) -> None:
+    """Hold a segmenter to what its port promises.
+
+    Raises:
+        ContractError: Another type or shape than float32 (h, w), or a predicted IoU outside 0..1.
+        MachineFault: NaN or infinite numbers.
+
+    """
+    if mask.logits.ndim != 2 or mask.logits.dtype != np.float32:  # noqa: PLR2004
+        raise ContractError(
+            f"{version} gave logits {mask.logits.dtype}{mask.logits.shape} for {key}; the port promises float32 (h, w)"
+        )
+    # A frozen network has no reason to leave the finite numbers: memory, a driver or a precision did.
+    if not np.isfinite(mask.logits).all() or not np.isfinite(mask.predicted_iou):
+        raise MachineFault(f"NaN or infinite logits from {version} for {key}")
+    if not 0 <= mask.predicted_iou <= 1:
+        raise ContractError(f"{version} gave predicted_iou={mask.predicted_iou} for {key}; 0 to 1")

@@ -21,6 +21,7 @@ from t2s_core.devices import default_dtype, machine_faults, resolve_device
 from t2s_core.errors import BadInput, ContractError
 from t2s_core.ports import Image, PromptRequest, RawReply
 from t2s_core.profiles import PrompterProfile
+from t2s_core.prompters.chat import chat_messages, special_texts
 from t2s_core.prompters.greedy import Generated, Prefix, compute_prefix, continue_prefix, image_positions
 
 T = TypeVar("T")
@@ -76,8 +77,7 @@ class QwenVlPrompter:
         self._grid = (profile.model_px // patch_px, profile.model_px // patch_px)
         self._image_id = int(model.config.image_token_id)
         self._end_ids = _end_ids(model, self._tokenizer)
-        added = self._tokenizer.get_added_vocab() if hasattr(self._tokenizer, "get_added_vocab") else {}
-        self._special_texts = sorted({*added, *self._tokenizer.all_special_tokens}, key=len, reverse=True)
+        self._special_texts = special_texts(self._tokenizer)
 
     @classmethod
     def load(cls, directory: Path, *, profile: PrompterProfile, version: str, device: str = "cpu") -> Self:
@@ -157,7 +157,9 @@ class QwenVlPrompter:
         heads, suffixes = [], []
         for query in queries:
             text = self._processor.apply_chat_template(
-                self._messages(query), tokenize=False, add_generation_prompt=True
+                chat_messages(self.profile.template, query, self._special_texts),
+                tokenize=False,
+                add_generation_prompt=True,
             )
             ids = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
             if ids.count(self._image_id) != 1:
@@ -170,15 +172,6 @@ class QwenVlPrompter:
         if any(head != heads[0] for head in heads):
             raise ContractError(f"{self.version}: the chat template lets the query change what precedes the image")
         return heads[0], suffixes
-
-    def _messages(self, query: str) -> list[dict[str, object]]:
-        template = self.profile.template
-        for special in self._special_texts:
-            query = query.replace(special, f"{special[0]} {special[1:]}")
-        return [
-            {"role": "system", "content": template.system},
-            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": template.user_text(query)}]},
-        ]
 
     def _stops(self, ids: Sequence[int]) -> bool:
         return ids[-1] in self._end_ids or _END in self._text(ids[-_TAIL_TOKENS:])

@@ -1,0 +1,53 @@
+"""The optional first stage: replies with boxes and points drawn from the masks, learned word for word (TRL's SFT)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig, SFTTrainer
+
+from t2s_core.devices import machine_faults
+from t2s_core.training.checkpoints import ReloadsPublishedNames
+from t2s_core.training.rows import Rows
+from t2s_core.training.settings import TrainSettings
+
+
+class _Trainer(ReloadsPublishedNames, SFTTrainer):
+    """TRL's, but resuming."""
+
+
+def learn_clicks(model: Any, processor: Any, rows: Rows, *, folder: Path, settings: TrainSettings) -> None:
+    """Train the model in place for `settings.supervised_steps`; a later call on the folder goes on.
+
+    Raises `MachineFault` where the device failed.
+    """
+    config = SFTConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=settings.questions_per_step,
+        max_length=None,  # a truncated prompt would lack part of its image
+        completion_only_loss=True,
+        learning_rate=settings.supervised_learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup_steps,
+        max_grad_norm=settings.max_grad_norm,
+        max_steps=settings.supervised_steps,
+        bf16=settings.dtype == "bfloat16" and torch.cuda.is_available(),
+        gradient_checkpointing=settings.gradient_checkpointing,
+        save_steps=settings.save_steps,
+        save_total_limit=1,
+        logging_steps=1,
+        disable_tqdm=True,
+        report_to=[],
+        seed=settings.seed,
+        data_seed=settings.seed,
+        use_cpu=not torch.cuda.is_available(),
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    trainer = _Trainer(model=model, args=config, train_dataset=rows.dataset(taught=True), processing_class=processor)
+    trainer.remove_callback(PrinterCallback)
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    with machine_faults("supervised training"):
+        trainer.train(resume_from_checkpoint=last)

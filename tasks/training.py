@@ -1,0 +1,29 @@
+"""Prefect tasks around training: what makes and judges prompters. Each is one call of the layers below."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from pipeline import evaluation, training
+from pipeline.evaluation import EvaluationSpec
+from pipeline.training import TrainSpec
+
+if TYPE_CHECKING:
+    from t2s_core.training.grpo import TrainOutcome
+
+# A model's files may change under the same name, which Prefect's cache would not notice.
+_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+
+
+@task(name="evaluate-prompter", task_run_name="evaluate {spec.prompter} on {spec.dataset}", **_OPTIONS)
+def evaluate_prompter(spec: EvaluationSpec, out: str | None, device: str) -> dict[str, Any]:
+    """See `pipeline.evaluation.run_evaluation`."""
+    return evaluation.run_evaluation(spec, out, device=device)
+
+
+@task(name="train-prompter", task_run_name="train {spec.prompter} on {spec.dataset}", **_OPTIONS)
+def train_prompter(spec: TrainSpec, folder: Path, device: str) -> "TrainOutcome":
+    """See `pipeline.training.run_training`. A retry goes on from the last checkpoint."""
+    return training.run_training(spec, folder, device=device)
