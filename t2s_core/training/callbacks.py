@@ -25,23 +25,33 @@ class Curves(TrainerCallback):
         """Go on with what an earlier call wrote to the folder."""
         self.table = CurveTable(folder)
 
-    def on_train_begin(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Forget what a crashed call logged beyond the checkpoint that this one goes on from."""
         self.table.cut(state.global_step)
 
-    def on_log(  # noqa: D102 -- transformers' hooks
-        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, logs: dict[str, float], **_: Any
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
+        logs = logs or {}
         self.table.add(state.global_step, logs)
         if state.global_step % 10 == 0 and "reward" in logs:
             shown = {"reward": "reward", "kl": "KL", "completions/mean_length": "tokens", "step_time": "s a step"}
             text = ", ".join(f"{label} {float(logs[name]):.3g}" for name, label in shown.items() if name in logs)
             logger.info("step %d of %d: %s", state.global_step, state.max_steps, text)
 
-    def on_save(self, _args: TrainingArguments, _state: TrainerState, _control: TrainerControl, **_: Any) -> None:  # noqa: D102
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.table.write()
 
-    def on_train_end(self, _args: TrainingArguments, _state: TrainerState, _control: TrainerControl, **_: Any) -> None:  # noqa: D102
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.table.write()
 
 
@@ -53,9 +63,7 @@ class Budget(TrainerCallback):
         self.end_s = time.monotonic() + 60 * minutes
         self.spent = False
 
-    def on_step_end(  # noqa: D102
-        self, _args: TrainingArguments, _state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if time.monotonic() >= self.end_s:
             self.spent = control.should_save = control.should_training_stop = True
 
@@ -70,10 +78,15 @@ class Watchdog(TrainerCallback):
         self._flat = 0
         self._lengths: list[float] = []
 
-    def on_log(  # noqa: D102
-        self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
-        if "reward" not in logs:
+        if logs is None or "reward" not in logs:
             return
         self.reason = self.reason or self._fault(logs)
         if self.reason:
@@ -109,15 +122,19 @@ class HeldOut(TrainerCallback):
         self.steps, self.measure, self.curves = steps, measure, curves
         self._last = -1
 
-    def on_train_begin(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:  # noqa: D102
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if state.global_step == 0:
             self._add(0)
 
-    def on_step_end(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:  # noqa: D102
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % self.steps == 0:
             self._add(state.global_step)
 
-    def on_train_end(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:  # noqa: D102
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if state.global_step != self._last:
             self._add(state.global_step)
         self.curves.table.write()

@@ -41,6 +41,7 @@ class _Trainer(ReloadsPublishedNames, GRPOTrainer):
 
 
 Measure = Callable[[Prompter], dict[str, float]]
+RewardFunction = Callable[..., list[float | None]]
 
 
 class TrainStatus(StrEnum):
@@ -112,7 +113,7 @@ def train(
     trainer = _Trainer(
         model=model,
         args=_config(folder / "checkpoints", settings, profile),
-        reward_funcs=_rewards(rows, segmenter, processor.tokenizer, profile),
+        reward_funcs=[*_rewards(rows, segmenter, processor.tokenizer, profile)],
         train_dataset=rows.dataset(),
         processing_class=processor,
         peft_config=_lora(settings),
@@ -212,7 +213,7 @@ def _config(checkpoints: Path, settings: TrainSettings, profile: PrompterProfile
         bf16=settings.dtype == "bfloat16" and torch.cuda.is_available(),
         gradient_checkpointing=settings.gradient_checkpointing,
         use_vllm=settings.vllm,
-        **({"vllm_mode": "colocate"} if settings.vllm else {}),
+        vllm_mode="colocate",
         save_strategy="steps",
         save_steps=settings.save_steps,
         save_total_limit=3,
@@ -225,9 +226,7 @@ def _config(checkpoints: Path, settings: TrainSettings, profile: PrompterProfile
     )
 
 
-def _rewards(
-    rows: Rows, segmenter: Segmenter, tokenizer: Any, profile: PrompterProfile
-) -> list[Callable[..., list[float]]]:
+def _rewards(rows: Rows, segmenter: Segmenter, tokenizer: Any, profile: PrompterProfile) -> list[RewardFunction]:
     """The three parts of the reward as TRL calls them; their names are the names of curves."""
     judge = MaskReward(segmenter, profile)
     ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
@@ -241,13 +240,13 @@ def _rewards(
             found.append(RawReply(text, truncated=not stopped, n_tokens=len(ids)))
         return found
 
-    def mask_reward(completion_ids: list[list[int]], index: list[int], **_: Any) -> list[float]:
-        return judge.iou([rows.example(i) for i in index], replies(completion_ids))
+    def mask_reward(completion_ids: list[list[int]], index: list[int], **_: Any) -> list[float | None]:
+        return list(judge.iou([rows.example(i) for i in index], replies(completion_ids)))
 
-    def schema_reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    def schema_reward(completion_ids: list[list[int]], **_: Any) -> list[float | None]:
         return [float(reply_format(one.text, profile=profile).schema_ok) for one in replies(completion_ids)]
 
-    def tags_reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    def tags_reward(completion_ids: list[list[int]], **_: Any) -> list[float | None]:
         return [float(reply_format(one.text, profile=profile).tags_ok) for one in replies(completion_ids)]
 
     return [mask_reward, schema_reward, tags_reward]

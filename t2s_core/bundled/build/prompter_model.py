@@ -125,4 +125,5 @@ class NumberHead(nn.Module):
     def forward(self, tokens: Tensor, numbers: Tensor) -> Tensor:
         """(n, width) and the embeddings (257, width) to log shares (n, 8, 257): box, then two points."""
         n, width = tokens.shape
-        return (self.slots(tokens).view(n, 8, width) @ numbers.T).log_softmax(-1)
+        shares: Tensor = (self.slots(tokens).view(n, 8, width) @ numbers.T).log_softmax(-1)
+        return shares

@@ -32,7 +32,7 @@ class ValuedMask:
         """The file's."""
         return self.file.stamp
 
-    def read(self, height_px: int, width_px: int) -> Answer:  # noqa: ARG002 -- it has a size of its own
+    def read(self, height_px: int, width_px: int) -> Answer:
         """See `MaskSource`."""
         values = read_plane(self.file.path)
         strange = sorted({*np.unique(values).tolist()} - {BACKGROUND, TARGET, NOT_VALID})

@@ -44,7 +44,7 @@ class PositiveMask:
         """The file's."""
         return self.file.stamp
 
-    def read(self, height_px: int, width_px: int) -> Answer:  # noqa: ARG002 -- it has a size of its own
+    def read(self, height_px: int, width_px: int) -> Answer:
         """See `MaskSource`."""
         return read_plane(self.file.path) > 0, None
 
