@@ -1,8 +1,8 @@
 """Measure and write `benchmarks/results/<name>.json`: `python benchmarks/run.py [NAME ...]`, all of them by default.
 
 A benchmark is a module `bench_<name>.py` beside this file with `measure() -> dict`, which gives `ratio` or `value`,
-`unit` and `details`, and `ci95` where it has one. Ratios come from two things timed in turn in one process, so that a
-machine whose speed drifts moves both.
+`unit` and `details`, and `ci95` where it has one; one with `LONG = True` runs only where it is named. Ratios come from
+two things timed in turn in one process, so that a machine whose speed drifts moves both.
 """
 
 import importlib
@@ -37,7 +37,11 @@ def main(names: list[str]) -> None:
         raise SystemExit(f"no benchmark {', '.join(unknown)}; there are: {', '.join(known)}")
     (HERE / "results").mkdir(exist_ok=True)
     for name in names or known:
-        result = {"name": name, **importlib.import_module(f"bench_{name}").measure(), "machine": machine()}
+        module = importlib.import_module(f"bench_{name}")
+        if not names and getattr(module, "LONG", False):
+            print(f"{name}: takes long; run it by name")
+            continue
+        result = {"name": name, **module.measure(), "machine": machine()}
         (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(json.dumps(result))
 

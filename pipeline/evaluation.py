@@ -109,10 +109,11 @@ def run_evaluation(
 
     """
     opened = open_evaluation(spec, out)
-    chosen = _device(device)
-    progress = progress or Silent()
     from transformers.utils.logging import disable_progress_bar
 
+    from t2s_core.devices import device_name
+
+    chosen, progress = device_name(device), progress or Silent()
     disable_progress_bar()  # the evaluation has its own
     total = len(opened.examples)
     progress.start("evaluate", opened.examples.name, min(total, spec.limit or total), 0)
@@ -146,11 +147,3 @@ def _prompter(name: str) -> str:
     found = find(name).local
     check_prompter(found)
     return found
-
-
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

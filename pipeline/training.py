@@ -108,10 +108,12 @@ def run_training(spec: TrainSpec, folder: Path, *, device: str = "auto") -> "Tra
         from t2s_core.training.grpo import train
     except ImportError as error:
         raise BadInput(f"training needs {error.name}; install t2s[train]") from error
+    from t2s_core.devices import device_name
+
     return train(
         prompter_directory(opened.prompter),
         profile=prompter_profile(opened.prompter),
-        segmenter=(segmenter := load_segmenter(spec.segmenter, device=_device(device))),
+        segmenter=(segmenter := load_segmenter(spec.segmenter, device=device_name(device))),
         examples=opened.examples,
         folder=folder,
         settings=spec.settings,
@@ -135,11 +137,3 @@ def _prompter(name: str) -> str:
     found = find(name).local
     prompter_directory(found)
     return found
-
-
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -99,8 +99,10 @@ def _engine(versions: ModelVersions, device: str) -> Engine:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
+    from t2s_core.devices import device_name
+
     disable_progress_bar()  # the run has its own; this one would write over it from another process
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    chosen = device_name(device)
     if chosen == "cpu":
         torch.set_num_threads(1)  # parallelism comes from worker processes; more threads would fight each other
     models = versions.models

@@ -8,6 +8,11 @@ import torch
 from t2s_core.errors import BadInput, MachineFault
 
 
+def device_name(device: str) -> str:
+    """`auto` is the GPU where there is one, else the CPU; any other name is itself."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
 def resolve_device(device: str) -> torch.device:
     """`cpu`, `cuda` or `cuda:N` to a device. Raises `BadInput` where it does not exist here."""
     try:

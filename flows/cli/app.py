@@ -5,10 +5,14 @@ import sys
 
 import typer
 
+from flows.cli.curate import curate
 from flows.cli.demo import demo
+from flows.cli.evaluate import evaluate
+from flows.cli.models import models
 from flows.cli.plan import plan
 from flows.cli.segment import segment
 from flows.cli.status import status
+from flows.cli.train import train
 
 app = typer.Typer(
     name="t2s",
@@ -22,6 +26,10 @@ app.command()(demo)
 app.command()(segment)
 app.command()(plan)
 app.command()(status)
+app.add_typer(models)
+app.command()(train)
+app.command()(evaluate)
+app.command()(curate)
 
 
 @app.callback()

@@ -2,17 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from flows.cli import options as o
-
-if TYPE_CHECKING:
-    from pipeline.progress import Progress
+from flows.cli.bar import bar
 
 DATASETS = "world, earthreason, rrsisd, refsegrs, risbench or curated"
 AXES = ("prompt-kind", "segmenter")
@@ -64,7 +61,7 @@ def evaluate(
         segmenters=axes["segmenter"],
         prompt_kinds=axes["prompt-kind"],
     )
-    with _bar() as progress:
+    with bar() as progress:
         document = run_evaluation(spec, out, device=device, progress=progress)
     for line in document["bad"][:_MAX_BAD_LINES]:
         typer.echo(f"not scored: {line}", err=True)
@@ -122,29 +119,3 @@ def _print(document: dict[str, Any], out: str | None) -> None:
         from pipeline.storage import Store
 
         typer.echo(f"written to {Store.at(out).url}")
-
-
-@contextmanager
-def _bar() -> Iterator["Progress"]:
-    """A bar on stderr where that is a terminal; stdout stays free for the document."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
-        yield _Bar(bars)
-
-
-class _Bar:
-    def __init__(self, bars: Any) -> None:  # noqa: ANN401 -- rich is imported only when a command runs
-        self._bars = bars
-
-    def start(self, stage: str, scene_id: str, total: int, done: int) -> None:
-        typer.echo(f"{stage} {scene_id}: {total} samples", err=True)
-        self._task = self._bars.add_task(stage, total=total, completed=done)
-
-    def advance(self, steps: int) -> None:
-        self._bars.advance(self._task, steps)
-
-    def note(self, message: str) -> None:
-        typer.echo(message, err=True)

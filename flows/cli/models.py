@@ -145,13 +145,12 @@ def _checked_name(model: str, segmenter: str, registry: str | None) -> str:
 
 
 def _device(device: str) -> str:
-    import torch
     from transformers.utils.logging import disable_progress_bar
 
+    from t2s_core.devices import device_name
+
     disable_progress_bar()  # it would write between the lines of the report
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return device_name(device)
 
 
 def _open(registry: str | None) -> "Registry":

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback, set_seed
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PrinterCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
@@ -28,6 +28,7 @@ from t2s_core.profiles import PrompterProfile
 from t2s_core.prompters.qwen_vl import QwenVlPrompter
 from t2s_core.replies import reply_format
 from t2s_core.rewards import MASK_WEIGHT, SCHEMA_WEIGHT, TAGS_WEIGHT, MaskReward
+from t2s_core.training.arguments import shared_arguments, weights_dtype
 from t2s_core.training.callbacks import Budget, Curves, HeldOut, Watchdog
 from t2s_core.training.checkpoints import ReloadsPublishedNames
 from t2s_core.training.examples import ExampleSet
@@ -168,7 +169,7 @@ def _load(start: Path, settings: TrainSettings) -> tuple[Any, Any]:
     auto_model: Any = AutoModelForImageTextToText
     auto_processor: Any = AutoProcessor
     try:
-        model = auto_model.from_pretrained(start, dtype=getattr(torch, settings.dtype), local_files_only=True)
+        model = auto_model.from_pretrained(start, dtype=weights_dtype(settings), local_files_only=True)
         processor = auto_processor.from_pretrained(start, local_files_only=True, padding_side="left")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BadInput(f"{start}: cannot be loaded: {str(error).splitlines()[0]}") from error
@@ -207,22 +208,11 @@ def _config(checkpoints: Path, settings: TrainSettings, profile: PrompterProfile
         reward_weights=[MASK_WEIGHT, SCHEMA_WEIGHT, TAGS_WEIGHT],
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_steps,
-        max_grad_norm=settings.max_grad_norm,
         max_steps=settings.steps,
-        bf16=settings.dtype == "bfloat16" and torch.cuda.is_available(),
-        gradient_checkpointing=settings.gradient_checkpointing,
         use_vllm=settings.vllm,
         vllm_mode="colocate",
-        save_strategy="steps",
-        save_steps=settings.save_steps,
         save_total_limit=3,
-        logging_steps=1,
-        disable_tqdm=True,
-        report_to=[],
-        seed=settings.seed,
-        data_seed=settings.seed,
-        use_cpu=not torch.cuda.is_available(),
+        **shared_arguments(settings),
     )
 
 
@@ -280,7 +270,8 @@ def _write_model(model: Any, start: Path, target: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    model.save_pretrained(part)
+    # As the model it started from was stored: checkpoints keep the full precision, a version that is used need not.
+    model.to(AutoConfig.from_pretrained(start, local_files_only=True).dtype or torch.float32).save_pretrained(part)
     for file in start.iterdir():
         # Everything but the weights stays as it was: a trainer's rewritten processor could ask differently.
         weights = file.suffix == ".safetensors" or file.name.endswith(".index.json")

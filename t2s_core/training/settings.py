@@ -58,6 +58,7 @@ class TrainSettings(_Strict):
     """None trains all weights that are not frozen."""
     freeze_vision: bool = True
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """What is computed in on a GPU; a CPU computes in float32."""
     gradient_checkpointing: bool = False
     vllm: bool = False
     """Sample replies with vLLM on the same GPU, where it is installed."""

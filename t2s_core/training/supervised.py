@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from t2s_core.devices import machine_faults
+from t2s_core.training.arguments import shared_arguments
 from t2s_core.training.checkpoints import ReloadsPublishedNames
 from t2s_core.training.rows import Rows
 from t2s_core.training.settings import TrainSettings
@@ -30,21 +30,11 @@ def learn_clicks(model: Any, processor: Any, rows: Rows, *, folder: Path, settin
         completion_only_loss=True,
         learning_rate=settings.supervised_learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=settings.warmup_steps,
-        max_grad_norm=settings.max_grad_norm,
         max_steps=settings.supervised_steps,
-        bf16=settings.dtype == "bfloat16" and torch.cuda.is_available(),
-        gradient_checkpointing=settings.gradient_checkpointing,
-        save_steps=settings.save_steps,
         save_total_limit=1,
-        logging_steps=1,
-        disable_tqdm=True,
-        report_to=[],
-        seed=settings.seed,
-        data_seed=settings.seed,
-        use_cpu=not torch.cuda.is_available(),
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
+        **shared_arguments(settings),
     )
     trainer = _Trainer(model=model, args=config, train_dataset=rows.dataset(taught=True), processing_class=processor)
     trainer.remove_callback(PrinterCallback)

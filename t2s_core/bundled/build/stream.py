@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from t2s_core.bundled.build.leaves import draw_leaves
+from t2s_core.world.classes import Kind
 from t2s_core.world.draw import Region, draw_region
 from t2s_core.world.tiles import Tile, cut_tile
 
@@ -25,3 +27,18 @@ def tile_stream(first_seed: int, rng: np.random.Generator) -> Iterator[Tile]:
             region = pool[int(rng.integers(len(pool)))]
             x, y = (int(value) for value in rng.integers(0, _REGION_PX - 256 + 1, 2))
             yield cut_tile(region, x, y)
+
+
+def foreign_tile(rng: np.random.Generator) -> Tile:
+    """An image that is not of this world, in which nothing is to be found: dead leaves, often pale, dark or grey.
+
+    Without them a foreign image does not only mislead a small prompter: it loses its grammar.
+    """
+    image = draw_leaves(rng)[0].astype(np.float32)
+    if rng.random() < 0.3:
+        image[:] = image.mean(axis=2, keepdims=True)
+    if rng.random() < 0.5:
+        middle = rng.uniform(0, 255, 3)
+        image = middle + rng.uniform(0.0, 0.6) * (image - middle)
+    kinds = np.full(image.shape[:2], Kind.GROUND, np.uint8)
+    return Tile(np.clip(image, 0, 255).astype(np.uint8), kinds, ())

@@ -13,6 +13,7 @@ Departures from the textbook (supervised fine-tuning of a pretrained model):
   number embeddings that replies are written with, so that writing a coordinate is little more than looking and copying.
 - Wherever a coordinate is written, one more auxiliary head reads the whole box of that object from the last layer.
 - Several questions share one image, packed into one row (`packing`).
+- One image in seven is foreign to the world, and nothing is in it (`stream.foreign_tile`).
 - The budget is minutes, not steps: the learning rate follows the clock, so that a busy machine gives a weaker model and
   not an unfinished one. A moving average of the weights is what is exported.
 """
@@ -37,7 +38,7 @@ from t2s_core.bundled.build.prompter_model import (
     make_model,
     patches,
 )
-from t2s_core.bundled.build.stream import tile_stream
+from t2s_core.bundled.build.stream import foreign_tile, tile_stream
 from t2s_core.bundled.build.tokenizer import NUMBERS, make_tokenizer
 from t2s_core.world.queries import FIRST_SEED, QueryDraw
 from t2s_core.world.samples import Sample, make_sample, visible_px
@@ -48,6 +49,8 @@ GUIDANCE, GUIDED_LAYERS = 0.3, 2
 GUIDED_HEADS = (0, 2)
 """One of each pair that shares keys and values, so that both pairs carry what is looked at."""
 SOFT_PX = 2.5
+FOREIGN = 0.15
+"""Share of images that are not of the world: the answer is always nothing."""
 
 
 class Batches:
@@ -61,7 +64,9 @@ class Batches:
 
     def draw(self, size: int, ask: bool) -> dict[str, Tensor]:
         """Images, cell targets and, if `ask`, packed rows."""
-        tiles = [next(self.tiles) for _ in range(size)]
+        foreign = self.rng.random(size) < FOREIGN
+        foreign[0] = False  # a batch without any object has no mean over objects
+        tiles = [foreign_tile(self.rng) if strange else next(self.tiles) for strange in foreign]
         targets = [cell_targets(tile) for tile in tiles]
         batch = {
             "images": torch.from_numpy(np.stack([tile.image for tile in tiles])),

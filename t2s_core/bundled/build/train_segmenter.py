@@ -4,7 +4,8 @@ Departures from the textbook (Kirillov et al. 2023):
 
 - Every prompt is a box with two points, both jittered: that is what a prompter writes. No iterations, one mask.
 - An auxiliary head reads the class of each 4 px cell from the image embedding of world tiles; it is thrown away.
-- The loss is cross-entropy plus dice on 64 x 64 soft masks (each cell holds the share of its 16 pixels).
+- The loss is cross-entropy, over the image and near the box, plus dice, on 64 x 64 soft masks (each cell holds the share
+  of its 16 pixels).
 - No relative positions; the absolute ones start as sines, and the random Fourier features of the prompt encoder have
   scale 1 and stay as drawn: `transformers` starts both in ways that only suit loading published weights.
 """
@@ -97,7 +98,9 @@ class Batches:
                 kinds = tile.kinds[2::4, 2::4].astype(np.int64)
             if masks:
                 break
-        order = self.rng.permutation(len(masks))
+        # Small things are rare and hard: a ship of 150 px is drawn three times as often as a field of 15,000.
+        rarity = np.asarray([mask.sum() for mask in masks], np.float64) ** -0.25
+        order = self.rng.choice(len(masks), len(masks), replace=False, p=rarity / rarity.sum())
         chosen = [masks[order[i % len(masks)]] for i in range(PROMPTS)]
         flip = bool(self.rng.random() < 0.5)
         if flip:
@@ -136,14 +139,25 @@ def loss_of(model: SamModel, head: nn.Module, batch: dict[str, Tensor]) -> tuple
         input_labels=torch.ones(batch["points"].shape[:3], dtype=torch.long), multimask_output=False,
     )  # fmt: skip
     logits, truth = out.pred_masks[:, :, 0], batch["masks"]
-    cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((2, 3))
+    cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    near = _near(batch["boxes"])
+    cross = 5 * cross.mean((2, 3)) + (cross * near).sum((2, 3)) / near.sum((2, 3))
     share = logits.sigmoid()
     dice = 1 - (2 * (share * truth).sum((2, 3)) + 1) / (share.sum((2, 3)) + truth.sum((2, 3)) + 1)
     hard, real = logits.detach() > 0, truth > 0.5
     iou = (hard & real).sum((2, 3)) / (hard | real).sum((2, 3)).clamp(min=1)
     quality = F.mse_loss(out.iou_scores[:, :, 0], iou)
     kinds = F.cross_entropy(head(embedding), batch["kinds"], ignore_index=-100) if (batch["kinds"] >= 0).any() else 0.0
-    return 5 * cross.mean() + dice.mean() + quality + 0.3 * kinds, iou.mean()
+    return cross.mean() + dice.mean() + quality + 0.3 * kinds, iou.mean()
+
+
+def _near(boxes: Tensor) -> Tensor:
+    """(b, prompts, 64, 64): 1 within 8 px of each box. An outline matters as much on a small thing as on a large one."""
+    centres = (torch.arange(64) + 0.5) * 4
+    x0, y0, x1, y1 = (boxes[..., i, None] for i in range(4))
+    across = (centres > x0 - 8) & (centres < x1 + 8)
+    down = (centres > y0 - 8) & (centres < y1 + 8)
+    return (down[..., :, None] & across[..., None, :]).float()
 
 
 def train(folder: Path, steps: int, lr: float, leaves_share: float, seed: int) -> None:

@@ -1,0 +1,37 @@
+"""One bar for commands that go through samples or windows."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.progress import Progress
+
+
+@contextmanager
+def bar() -> Iterator["Progress"]:
+    """A bar on stderr where that is a terminal; stdout stays free for the document."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        yield _Bar(bars)
+
+
+class _Bar:
+    def __init__(self, bars: Any) -> None:  # noqa: ANN401 -- rich is imported only when a command runs
+        self._bars = bars
+
+    def start(self, stage: str, scene_id: str, total: int, done: int) -> None:
+        typer.echo(f"{stage} {scene_id}: {total}", err=True)
+        self._task = self._bars.add_task(f"{stage} {scene_id[:32]}", total=total, completed=done)
+
+    def advance(self, steps: int) -> None:
+        self._bars.advance(self._task, steps)
+
+    def note(self, message: str) -> None:
+        typer.echo(message, err=True)

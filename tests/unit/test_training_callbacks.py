@@ -1,0 +1,68 @@
+"""When a training is stopped, and when it is not."""
+
+from pathlib import Path
+
+import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from t2s_core.training.callbacks import Watchdog
+from t2s_core.training.curves import CurveTable
+from t2s_core.training.settings import Watch
+
+HEALTHY = {"reward": 2.5, "kl": 0.01, "loss": 0.1, "grad_norm": 1.0, "frac_reward_zero_std": 0.5}
+
+
+def watched(tmp_path: Path, logs: list[dict[str, float]], watch: Watch | None = None) -> tuple[str | None, bool]:
+    watchdog, control = Watchdog(watch or Watch()), TrainerControl(should_save=True)
+    for step, entry in enumerate(logs, start=1):
+        watchdog.on_log(
+            TrainingArguments(output_dir=str(tmp_path), use_cpu=True), TrainerState(global_step=step), control, entry
+        )
+        if control.should_training_stop:
+            assert not control.should_save, "the last checkpoint must stay the last good one"
+            break
+    return watchdog.reason, control.should_training_stop
+
+
+def test_a_healthy_run_goes_on(tmp_path: Path) -> None:
+    assert watched(tmp_path, [HEALTHY | {"completions/mean_length": 40 + n % 7} for n in range(30)]) == (None, False)
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm", "kl"])
+def test_numbers_that_are_none_stop_it(tmp_path: Path, name: str) -> None:
+    assert watched(tmp_path, [HEALTHY, HEALTHY | {name: float("nan")}]) == (f"step 2: {name} is nan", True)
+
+
+def test_a_model_that_drifts_away_is_stopped(tmp_path: Path) -> None:
+    reason, stopped = watched(tmp_path, [HEALTHY, HEALTHY | {"kl": 12.0}])
+    assert stopped
+    assert reason is not None
+    assert "KL 12 is above 10" in reason
+
+
+def test_replies_that_grow_without_end_stop_it(tmp_path: Path) -> None:
+    logs = [HEALTHY | {"completions/mean_length": 40.0}] * 6 + [HEALTHY | {"completions/mean_length": 161.0}]
+    reason, _ = watched(tmp_path, logs)
+    assert reason == "step 7: replies of 161 tokens are more than 4 times the first ones"
+
+
+def test_flat_steps_count_only_in_a_row(tmp_path: Path) -> None:
+    flat, lively = HEALTHY | {"frac_reward_zero_std": 1.0}, HEALTHY
+    assert watched(tmp_path, [flat, flat, lively, flat, flat], Watch(flat_steps=3)) == (None, False)
+    assert watched(tmp_path, [flat] * 3, Watch(flat_steps=3))[1]
+
+
+def test_curves_survive_a_reading_and_a_cut(tmp_path: Path) -> None:
+    table = CurveTable(tmp_path)
+    for step in range(1, 6):
+        table.add(step, {"reward": step / 2, "epoch": 0.1, "note": "text"})  # type: ignore[dict-item]
+    table.write()
+    again = CurveTable(tmp_path)
+    assert again.rows == table.rows
+    again.cut(3)
+    assert (again.first("reward"), again.last("reward"), again.last("kl")) == (0.5, 1.5, None)
+
+
+def test_an_empty_table_can_be_written(tmp_path: Path) -> None:
+    CurveTable(tmp_path).write()
+    assert CurveTable(tmp_path).rows == []
