@@ -12,22 +12,26 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bar() -> Iterator["Progress"]:
-    """A bar on stderr where that is a terminal; stdout stays free for the document."""
+def bar(unit: str | None = None) -> Iterator["Progress"]:
+    """A bar on stderr where that is a terminal; stdout stays free for the document.
+
+    With a unit (`samples`) the start of each stage is also said in a line, for logs.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
-        yield _Bar(bars)
+        yield _Bar(bars, unit)
 
 
 class _Bar:
-    def __init__(self, bars: Any) -> None:  # noqa: ANN401 -- rich is imported only when a command runs
-        self._bars = bars
+    def __init__(self, bars: Any, unit: str | None) -> None:  # noqa: ANN401 -- rich is imported late
+        self._bars, self._unit = bars, unit
 
     def start(self, stage: str, scene_id: str, total: int, done: int) -> None:
-        typer.echo(f"{stage} {scene_id}: {total}", err=True)
+        if self._unit is not None:
+            typer.echo(f"{stage} {scene_id}: {total} {self._unit}", err=True)
         self._task = self._bars.add_task(f"{stage} {scene_id[:32]}", total=total, completed=done)
 
     def advance(self, steps: int) -> None:

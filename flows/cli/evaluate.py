@@ -61,7 +61,7 @@ def evaluate(
         segmenters=axes["segmenter"],
         prompt_kinds=axes["prompt-kind"],
     )
-    with bar() as progress:
+    with bar("samples") as progress:
         document = run_evaluation(spec, out, device=device, progress=progress)
     for line in document["bad"][:_MAX_BAD_LINES]:
         typer.echo(f"not scored: {line}", err=True)

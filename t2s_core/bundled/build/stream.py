@@ -34,7 +34,7 @@ def foreign_tile(rng: np.random.Generator) -> Tile:
 
     Without them a foreign image does not only mislead a small prompter: it loses its grammar.
     """
-    image = draw_leaves(rng)[0].astype(np.float32)
+    image = draw_leaves(rng)[0].astype(np.float64)
     if rng.random() < 0.3:
         image[:] = image.mean(axis=2, keepdims=True)
     if rng.random() < 0.5:
