@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.progress import progress_for
 from flows.workers import WorkersOnDemand
-from pipeline.prepare import prepare
+from pipeline.prepare import Prepared, prepare
 from pipeline.region import DIRECT, Outcome, Stages, run_region
 from pipeline.spec import RunSpec
 
@@ -31,7 +31,11 @@ def run(spec: RunSpec, out: str, settings: RunSettings, stages: Stages = DIRECT)
 
     Raises `BadInput` on input that cannot work.
     """
-    prepared = prepare(spec, out)
+    return run_prepared(prepare(spec, out), settings, stages)
+
+
+def run_prepared(prepared: Prepared, settings: RunSettings, stages: Stages = DIRECT) -> Outcome:
+    """The same for a spec whose inputs were looked at already."""
     with WorkersOnDemand(settings.cluster, settings.workers) as workers, progress_for() as progress:
         return run_region(
             prepared,

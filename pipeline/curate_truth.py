@@ -1,7 +1,7 @@
 """Truth on a chip's grid: for a query, which pixels are target and of which anything is known."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
@@ -71,7 +71,7 @@ class Seen:
 
 
 class Truth(Protocol):
-    """One layer over one scene. A context: what it opens is closed with it. For one thread."""
+    """One layer over one scene. For one thread."""
 
     @property
     def keys(self) -> frozenset[str]:
@@ -81,12 +81,6 @@ class Truth(Protocol):
     def on(self, grid: ChipGrid, key: str) -> Seen:
         """What it says of a query that it knows of. Raises `UnreadablePixels`."""
         ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 class SceneTruth:
@@ -127,8 +121,8 @@ def _truth_of(layer: Layer, scene: Scene, keys_of_ids: Mapping[str, str]) -> Abs
     if isinstance(layer, RasterLayer):
         return _RasterTruth(layer, scene)
     if isinstance(layer, VectorLayer):
-        return _VectorTruth(layer, scene)
-    return _CorrectedTruth(layer, scene, keys_of_ids)
+        return nullcontext(_VectorTruth(layer, scene))
+    return nullcontext(_CorrectedTruth(layer, scene, keys_of_ids))
 
 
 class _Shapes:
@@ -147,19 +141,7 @@ class _Shapes:
         return np.asarray(drawn, np.bool_)
 
 
-class _Open:
-    """A context with nothing to close."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-
-class _VectorTruth(_Open):
+class _VectorTruth:
     def __init__(self, layer: VectorLayer, scene: Scene) -> None:
         self._targets = {key: _Shapes(area, layer.crs, scene) for key, area in layer.areas.items()}
         self._cover = _Shapes(layer.cover.geometry, layer.cover.crs, scene)
@@ -172,7 +154,7 @@ class _VectorTruth(_Open):
         return Seen(self._targets[key].on(grid), self._cover.on(grid))
 
 
-class _CorrectedTruth(_Open):
+class _CorrectedTruth:
     def __init__(self, layer: CorrectedLayer, scene: Scene, keys_of_ids: Mapping[str, str]) -> None:
         ids = sorted(query_id for scene_id, query_id in layer.reviewed if scene_id == scene.scene_id)
         self._ids = {keys_of_ids[query_id]: query_id for query_id in ids}

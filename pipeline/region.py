@@ -25,16 +25,17 @@ from pipeline.results import TileStatus
 from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
 from pipeline.work import Workers
 
-Stage = Callable[[ScenePlan, RunContext, Workers, Progress], StageReceipt]
+Segment = Callable[[ScenePlan, RunContext, Workers, Progress], StageReceipt]
+Later = Callable[[ScenePlan, Committed, RunContext, Workers, Progress], StageReceipt]
 
 
 @dataclass(frozen=True)
 class Stages:
     """The stages of a scene in their order. Prefect wraps each in a task; without it they are called as they are."""
 
-    segment: Stage = segment_scene
-    stitch: Stage = stitch_scene
-    vectorise: Stage = vectorise_scene
+    segment: Segment = segment_scene
+    stitch: Later = stitch_scene
+    vectorise: Later = vectorise_scene
 
 
 DIRECT = Stages()
@@ -78,17 +79,20 @@ def run_region(
         plans = [plan_scene(prepared, scene, known.get(scene.scene_id)) for scene in prepared.scenes]
         manifest = _manifest(prepared, plans, run_id, earlier, started)
         write_manifest(store, manifest)
+        receipts: list[StageReceipt] = []
+        states: dict[str, Committed] = {}
         try:
-            receipts = [
-                stage(plan, context, workers, progress)
-                for plan in plans
-                for stage in (stages.segment, stages.stitch, stages.vectorise)
-            ]
+            for plan in plans:
+                receipts.append(stages.segment(plan, context, workers, progress))
+                # Once: after this stage nothing is committed any more, and a region's index is long.
+                state = states[plan.scene.scene_id] = committed(store, plan, prepared.spec.queries)
+                receipts += [
+                    stage(plan, state, context, workers, progress) for stage in (stages.stitch, stages.vectorise)
+                ]
         except Exception as error:
             _end(manifest, RunStatus.FAILED, start_s, error=f"{type(error).__name__}: {error}")
             write_manifest(store, manifest)
             raise
-        states = {plan.scene.scene_id: committed(store, plan, prepared.spec.queries) for plan in plans}
         _add_outcome(manifest, prepared, states, receipts)
         _end(manifest, status_of(manifest["counts"], prepared), start_s)
         write_report(store, manifest)

@@ -65,10 +65,11 @@ def segment_scene(plan: ScenePlan, context: RunContext, workers: Workers, progre
     return StageReceipt("segment", plan.scene.scene_id, time.perf_counter() - start_s, computed, details)
 
 
-def stitch_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
-    """Blend a scene's tile results into one mosaic per query."""
+def stitch_scene(
+    plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
+) -> StageReceipt:
+    """Blend a scene's tile results, which `state` lists, into one mosaic per query."""
     start_s = time.perf_counter()
-    state = committed(context.store, plan, context.spec.queries)
     planned = planned_tiles(plan.grids, (tile.key for tile in plan.tiles()))
     progress.start("stitch", plan.scene.scene_id, len(context.spec.queries), 0)
     computed, pixels = 0, {}
@@ -90,10 +91,11 @@ def stitch_scene(plan: ScenePlan, context: RunContext, workers: Workers, progres
     return StageReceipt("stitch", plan.scene.scene_id, time.perf_counter() - start_s, computed, {"pixels": pixels})
 
 
-def vectorise_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
-    """Turn a scene's mosaics into one partition of features per query."""
+def vectorise_scene(
+    plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
+) -> StageReceipt:
+    """Turn a scene's mosaics into one partition of features per query. `state` as stitching had it."""
     start_s = time.perf_counter()
-    state = committed(context.store, plan, context.spec.queries)
     provenance = Provenance(plan.versions.prompter, plan.versions.segmenter, context.run_id)
     progress.start("vectorise", plan.scene.scene_id, len(context.spec.queries), 0)
     computed, features = 0, {}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.model_names import find
 from pipeline.preflight import attempt
 from t2s_core.errors import BadInput
-from t2s_core.ports import Prompter
+from t2s_core.ports import Prompter, Segmenter
 from t2s_core.registry import (
     check_segmenter,
     load_segmenter,
@@ -110,10 +110,11 @@ def run_training(spec: TrainSpec, folder: Path, *, device: str = "auto") -> "Tra
         raise BadInput(f"training needs {error.name}; install t2s[train]") from error
     from t2s_core.devices import device_name
 
+    segmenter = load_segmenter(spec.segmenter, device=device_name(device))
     return train(
         prompter_directory(opened.prompter),
         profile=prompter_profile(opened.prompter),
-        segmenter=(segmenter := load_segmenter(spec.segmenter, device=device_name(device))),
+        segmenter=segmenter,
         examples=opened.examples,
         folder=folder,
         settings=spec.settings,
@@ -121,12 +122,12 @@ def run_training(spec: TrainSpec, folder: Path, *, device: str = "auto") -> "Tra
     )
 
 
-def _measure(held_out: ExampleSet, segmenter: object) -> "Measure":
+def _measure(held_out: ExampleSet, segmenter: Segmenter) -> "Measure":
     from t2s_core.training.evaluate import Setting, evaluate
     from t2s_core.training.evaluation_tables import scores
 
     def measure(prompter: Prompter) -> dict[str, float]:
-        document = scores(evaluate(prompter, [Setting(segmenter)], held_out)[0])  # type: ignore[arg-type]
+        document = scores(evaluate(prompter, [Setting(segmenter)], held_out)[0])
         names = ("giou", "no_target_accuracy", "format_rate")
         return {name: document[name]["value"] for name in names if document[name]["value"] is not None}
 

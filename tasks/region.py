@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from pipeline import stages
+from pipeline.committed import Committed
 from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
 from pipeline.stages import RunContext, StageReceipt
@@ -23,12 +24,16 @@ def segment_scene(plan: ScenePlan, context: RunContext, workers: Workers, progre
 
 
 @task(name="stitch-scene", task_run_name="stitch {plan.scene.scene_id}", **_OPTIONS)
-def stitch_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
+def stitch_scene(
+    plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
+) -> StageReceipt:
     """See `pipeline.stages.stitch_scene`."""
-    return stages.stitch_scene(plan, context, workers, progress)
+    return stages.stitch_scene(plan, state, context, workers, progress)
 
 
 @task(name="vectorise-scene", task_run_name="vectorise {plan.scene.scene_id}", **_OPTIONS)
-def vectorise_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
+def vectorise_scene(
+    plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
+) -> StageReceipt:
     """See `pipeline.stages.vectorise_scene`."""
-    return stages.vectorise_scene(plan, context, workers, progress)
+    return stages.vectorise_scene(plan, state, context, workers, progress)

@@ -37,12 +37,12 @@ def demo(
     queries = demo_queries()
     hrefs = draw_scenes(store, seed=seed, size_px=size)
     spec = RunSpec(scenes=tuple(hrefs), queries=queries)
-    prepare(spec, out)  # bad input is said in lines, before Prefect wraps it in a traceback
+    prepared = prepare(spec, out)  # bad input is said in lines, before Prefect wraps it in a traceback
     chosen = Orchestrator.DIRECT if direct else orchestrator
     typer.echo(
         f"{len(hrefs)} scenes of {size} x {size} px, {len(queries)} questions; running ({chosen.value})", err=True
     )
-    outcome = run(spec, out, RunSettings(workers=workers), chosen)
+    outcome = run(prepared, out, RunSettings(workers=workers), chosen)
     document = score_demo(store, outcome.manifest, seconds=time.perf_counter() - start_s)
     write_report(store, outcome.manifest, truth_of(store, outcome.manifest))
     if as_json:

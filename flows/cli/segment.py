@@ -13,6 +13,7 @@ from flows.cli import options as o
 
 if TYPE_CHECKING:
     from flows.run import RunSettings
+    from pipeline.prepare import Prepared
     from pipeline.region import Outcome
     from pipeline.spec import RunSpec
 
@@ -80,7 +81,7 @@ def segment(
     for problem in looked.prepared.skipped:
         _say(f"skipped: {problem}")
     settings = RunSettings(cluster=cluster, workers=workers, device=device, retry_failed=retry_failed, fresh=fresh)
-    outcome = run(looked.prepared.spec, out, settings, Orchestrator.DIRECT if direct else orchestrator)
+    outcome = run(looked.prepared, out, settings, Orchestrator.DIRECT if direct else orchestrator)
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
@@ -88,23 +89,17 @@ def segment(
     raise typer.Exit(EXIT_CODES[outcome.status.value])
 
 
-def run(spec: "RunSpec", out: str, settings: "RunSettings", orchestrator: Orchestrator) -> "Outcome":
+def run(prepared: "Prepared", out: str, settings: "RunSettings", orchestrator: Orchestrator) -> "Outcome":
     """Run through Prefect or directly, and say which."""
     if orchestrator is Orchestrator.AUTO:
         orchestrator = Orchestrator.PREFECT if _prefect_api_is_configured() else Orchestrator.DIRECT
         if orchestrator is Orchestrator.DIRECT:
             _say("no Prefect API is configured: running directly (--orchestrator prefect starts a temporary server)")
-    return (
-        _through_prefect(spec, out, settings)
-        if orchestrator is Orchestrator.PREFECT
-        else _directly(spec, out, settings)
-    )
+    if orchestrator is Orchestrator.PREFECT:
+        return _through_prefect(prepared.spec, out, settings)
+    from flows.run import run_prepared
 
-
-def _directly(spec: "RunSpec", out: str, settings: "RunSettings") -> "Outcome":
-    from flows.run import run as run_directly
-
-    return run_directly(spec, out, settings)
+    return run_prepared(prepared, settings)
 
 
 def _through_prefect(spec: "RunSpec", out: str, settings: "RunSettings") -> "Outcome":

@@ -4,6 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from transformers.trainer_utils import get_last_checkpoint
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint in a folder, which need not exist; None where there is none."""
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
 class ReloadsPublishedNames:

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PrinterCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
 from t2s_core.devices import machine_faults
@@ -26,11 +25,10 @@ from t2s_core.errors import BadInput
 from t2s_core.ports import Prompter, RawReply, Segmenter
 from t2s_core.profiles import PrompterProfile
 from t2s_core.prompters.qwen_vl import QwenVlPrompter
-from t2s_core.replies import reply_format
-from t2s_core.rewards import MASK_WEIGHT, SCHEMA_WEIGHT, TAGS_WEIGHT, MaskReward
+from t2s_core.rewards import MaskReward
 from t2s_core.training.arguments import shared_arguments, weights_dtype
 from t2s_core.training.callbacks import Budget, Curves, HeldOut, Watchdog
-from t2s_core.training.checkpoints import ReloadsPublishedNames
+from t2s_core.training.checkpoints import ReloadsPublishedNames, last_checkpoint
 from t2s_core.training.examples import ExampleSet
 from t2s_core.training.rows import Rows
 from t2s_core.training.settings import TrainSettings
@@ -102,7 +100,7 @@ def train(
     )
     budget = Budget(settings.minutes) if settings.minutes else None
     if settings.supervised_steps:
-        start = _after_clicks(start, Rows(examples, profile, _load(start, settings)[1].tokenizer), folder, settings)
+        start = _after_clicks(start, examples, profile, folder, settings)
     set_seed(settings.seed)
     model, processor = _load(start, settings)
     rows = Rows(examples, profile, processor.tokenizer)
@@ -114,19 +112,17 @@ def train(
     trainer = _Trainer(
         model=model,
         args=_config(folder / "checkpoints", settings, profile),
-        reward_funcs=[*_rewards(rows, segmenter, processor.tokenizer, profile)],
+        reward_funcs=[_reward(rows, MaskReward(segmenter, profile), processor.tokenizer)],
         train_dataset=rows.dataset(),
         processing_class=processor,
         peft_config=_lora(settings),
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # `Curves` says it in fewer words
-    last = get_last_checkpoint(str(folder / "checkpoints")) if (folder / "checkpoints").is_dir() else None
     with machine_faults("training"):
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
     if watchdog.reason:
-        good = get_last_checkpoint(str(folder / "checkpoints"))
-        if good:
+        if good := last_checkpoint(folder / "checkpoints"):
             trainer._load_from_checkpoint(good)  # noqa: SLF001 -- the only way to the last good weights in place
         status = TrainStatus.STOPPED
     else:
@@ -205,7 +201,6 @@ def _config(checkpoints: Path, settings: TrainSettings, profile: PrompterProfile
         beta=settings.kl_weight,
         epsilon=settings.clip,
         num_iterations=1,
-        reward_weights=[MASK_WEIGHT, SCHEMA_WEIGHT, TAGS_WEIGHT],
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         max_steps=settings.steps,
@@ -216,30 +211,29 @@ def _config(checkpoints: Path, settings: TrainSettings, profile: PrompterProfile
     )
 
 
-def _rewards(rows: Rows, segmenter: Segmenter, tokenizer: Any, profile: PrompterProfile) -> list[RewardFunction]:
-    """The three parts of the reward as TRL calls them; their names are the names of curves."""
-    judge = MaskReward(segmenter, profile)
+def _reward(rows: Rows, judge: MaskReward, tokenizer: Any) -> RewardFunction:
+    """The reward as TRL calls it; its parts become curves."""
     ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
 
-    def replies(completion_ids: Sequence[Sequence[int]]) -> list[RawReply]:
-        found = []
-        for ids in completion_ids:
-            stopped = bool(ids) and ids[-1] in ends
-            # Tags may be special tokens of a small vocabulary: TRL's own text would lack them.
-            text = tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=False)
-            found.append(RawReply(text, truncated=not stopped, n_tokens=len(ids)))
-        return found
+    def reply(ids: Sequence[int]) -> RawReply:
+        stopped = bool(ids) and ids[-1] in ends
+        # Tags may be special tokens of a small vocabulary: TRL's own text would lack them.
+        text = tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=False)
+        return RawReply(text, truncated=not stopped, n_tokens=len(ids))
 
-    def mask_reward(completion_ids: list[list[int]], index: list[int], **_: Any) -> list[float | None]:
-        return list(judge.iou([rows.example(i) for i in index], replies(completion_ids)))
+    def reward(
+        completion_ids: list[list[int]], index: list[int], log_metric: Callable[[str, float], None], **_: Any
+    ) -> list[float | None]:
+        found = judge.score([rows.example(i) for i in index], [reply(ids) for ids in completion_ids])
+        for part, values in (
+            ("mask", [one.iou for one in found]),
+            ("schema", [one.schema_ok for one in found]),
+            ("tags", [one.tags_ok for one in found]),
+        ):
+            log_metric(f"rewards/{part}_reward/mean", sum(values) / len(values))
+        return [one.total for one in found]
 
-    def schema_reward(completion_ids: list[list[int]], **_: Any) -> list[float | None]:
-        return [float(reply_format(one.text, profile=profile).schema_ok) for one in replies(completion_ids)]
-
-    def tags_reward(completion_ids: list[list[int]], **_: Any) -> list[float | None]:
-        return [float(reply_format(one.text, profile=profile).tags_ok) for one in replies(completion_ids)]
-
-    return [mask_reward, schema_reward, tags_reward]
+    return reward
 
 
 def _measured(measure: Measure, prompter: Prompter, model: Any) -> dict[str, float]:
@@ -253,12 +247,15 @@ def _measured(measure: Measure, prompter: Prompter, model: Any) -> dict[str, flo
         torch.set_rng_state(state)
 
 
-def _after_clicks(start: Path, rows: Rows, folder: Path, settings: TrainSettings) -> Path:
+def _after_clicks(
+    start: Path, examples: ExampleSet, profile: PrompterProfile, folder: Path, settings: TrainSettings
+) -> Path:
     """The directory of the model after its supervised stage, which is run unless it was finished before."""
     target = folder / "supervised-model"
     if not target.exists():
         set_seed(settings.seed)
         model, processor = _load(start, settings)
+        rows = Rows(examples, profile, processor.tokenizer)
         learn_clicks(model, processor, rows, folder=folder / "supervised", settings=settings)
         _write_model(model, start, target)
     return target

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from t2s_core.devices import machine_faults
 from t2s_core.training.arguments import shared_arguments
-from t2s_core.training.checkpoints import ReloadsPublishedNames
+from t2s_core.training.checkpoints import ReloadsPublishedNames, last_checkpoint
 from t2s_core.training.rows import Rows
 from t2s_core.training.settings import TrainSettings
 
@@ -38,6 +37,5 @@ def learn_clicks(model: Any, processor: Any, rows: Rows, *, folder: Path, settin
     )
     trainer = _Trainer(model=model, args=config, train_dataset=rows.dataset(taught=True), processing_class=processor)
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     with machine_faults("supervised training"):
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))

@@ -8,18 +8,8 @@ from typing import Literal
 import numpy as np
 
 from t2s_core.world.classes import NAMES, Kind
-from t2s_core.world.phrases import (
-    CLUE_FRAMES,
-    CLUES,
-    FRAMES,
-    GROUPS,
-    NOUNS,
-    NOWHERE,
-    REASONS,
-    RELATED,
-    RELATIONS,
-    Wording,
-)
+from t2s_core.world.clues import CLUE_FRAMES, CLUES
+from t2s_core.world.phrases import FRAMES, GROUPS, NOUNS, NOWHERE, REASONS, RELATED, RELATIONS, Wording
 from t2s_core.world.tiles import Instance
 
 Split = Literal["train", "val", "test"]

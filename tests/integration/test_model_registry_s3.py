@@ -1,12 +1,12 @@
 """The registry in a bucket: conditional writes, atomic pointers, verified copies."""
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from buckets import bucket_on_loopback
 from tiny_models import save_qwen2_5_vl
 
 from pipeline.model_names import find
@@ -15,28 +15,11 @@ from pipeline.storage import Store
 from t2s_core.errors import BadInput, MachineFault
 from t2s_core.registry import prompter_version
 
-boto3 = pytest.importorskip("boto3", reason="S3 tests need boto3, s3fs and moto[server]")
-moto_server = pytest.importorskip("moto.server", reason="S3 tests need boto3, s3fs and moto[server]")
-s3fs = pytest.importorskip("s3fs", reason="S3 tests need boto3, s3fs and moto[server]")
-
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).create_bucket(Bucket="models")
-        yield "s3://models"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+    with bucket_on_loopback("models") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

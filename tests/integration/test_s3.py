@@ -1,40 +1,23 @@
 """A run whose directory is a bucket."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
+from buckets import bucket_on_loopback
 from regions import ROADS, WATER, draw_scene, features_of, make_models, mask_of, results, run, spec_of
 
 from pipeline.manifest import RunStatus
 from pipeline.status import run_status
 from pipeline.storage import Store
 
-boto3 = pytest.importorskip("boto3", reason="S3 tests need boto3, s3fs and moto[server]")
-moto_server = pytest.importorskip("moto.server", reason="S3 tests need boto3, s3fs and moto[server]")
-s3fs = pytest.importorskip("s3fs", reason="S3 tests need boto3, s3fs and moto[server]")
-
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).create_bucket(Bucket="region")
-        yield "s3://region"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+    with bucket_on_loopback("region") as url:
+        yield url
 
 
 def test_a_run_into_a_bucket_equals_one_onto_a_disk_and_is_not_done_twice(bucket: str, tmp_path: Path) -> None:
