@@ -31,14 +31,14 @@ from t2s_core.world.tiles import cut_tile
 Table = dict[str, object]
 
 
-def load_engine(folder: Path) -> Engine:
-    """The pair under `folder`, on the CPU."""
+def load_engine(folder: Path, device: str = "cpu") -> Engine:
+    """The pair under `folder`."""
     there = folder / "prompter", folder / "segmenter"
     prompter_profile = read_prompter_profile(there[0] / "profile.json")
     segmenter_profile = read_segmenter_profile(there[1] / "profile.json")
     return Engine(
-        QwenVlPrompter.load(there[0], profile=prompter_profile, version="bundled"),
-        HfSamSegmenter.load(there[1], profile=segmenter_profile, version="bundled"),
+        QwenVlPrompter.load(there[0], profile=prompter_profile, version="bundled", device=device),
+        HfSamSegmenter.load(there[1], profile=segmenter_profile, version="bundled", device=device),
     )
 
 
@@ -142,11 +142,12 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path(__file__).parents[1], help="holds prompter/ and segmenter/")
     parser.add_argument("--count", type=int, default=400, help="samples in each table")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="also write the scores here, as JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    engine = load_engine(args.models)
-    tables: dict[str, Table] = {"segmenter_with_true_prompts": score_segmenter(engine, args.count // 2)}
+    engine = load_engine(args.models, args.device)
+    tables: dict[str, Table] = {"segmenter_with_true_prompts": score_segmenter(engine, args.count)}
     for name, wording, rate in (
         ("unseen_wording", "test", 0.5),
         ("seen_wording", "train", 0.5),

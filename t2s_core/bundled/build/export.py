@@ -8,7 +8,7 @@ import torch
 from transformers import Qwen3VLProcessor, SamImageProcessor
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
-from t2s_core.bundled.build import prompter_model, train_segmenter
+from t2s_core.bundled.build import prompter_model, segmenter_model
 from t2s_core.bundled.build.tokenizer import CHAT_TEMPLATE, SYSTEM, make_tokenizer
 
 SIDE_PX = prompter_model.SIDE_PX
@@ -24,7 +24,7 @@ def export_prompter(checkpoint: Path, target: Path) -> None:
     """The averaged weights of `prompter.pt` as a directory that `from_pretrained` loads."""
     tokenizer = make_tokenizer()
     model = prompter_model.make_model(tokenizer)
-    model.load_state_dict(torch.load(checkpoint)["average"])
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
     model.generation_config.do_sample = False
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -39,14 +39,17 @@ def export_prompter(checkpoint: Path, target: Path) -> None:
 
 
 def export_segmenter(checkpoint: Path, target: Path) -> None:
-    """The weights of `segmenter.pt` as a directory that `from_pretrained` loads."""
-    model = train_segmenter.make_model()
-    model.load_state_dict(torch.load(checkpoint)["model"])
+    """The averaged weights of `segmenter.pt` as a directory that `from_pretrained` loads."""
+    model = segmenter_model.make_model()
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
     _save(model, target)
     square = {"height": SIDE_PX, "width": SIDE_PX}
-    quarter = {"height": SIDE_PX // 4, "width": SIDE_PX // 4}
+    low = {"height": segmenter_model.MASK_PX, "width": segmenter_model.MASK_PX}
     SamImageProcessor(
-        size={"longest_edge": SIDE_PX}, pad_size=square, mask_size={"longest_edge": SIDE_PX // 4}, mask_pad_size=quarter
+        size={"longest_edge": SIDE_PX},
+        pad_size=square,
+        mask_size={"longest_edge": segmenter_model.MASK_PX},
+        mask_pad_size=low,
     ).save_pretrained(target)
     _write_profile(target, SEGMENTER_PROFILE)
 

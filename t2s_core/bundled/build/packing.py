@@ -169,7 +169,7 @@ def cell_targets(tile: Tile) -> dict[str, NDArray[np.generic]]:
         kinds: (64, 16), class of each cell.
         boxes: (64, 16, 4), box of the object there, in image widths.
         known: (64, 16), whether there is an object.
-        numbers: (64, 8), box and two points of the object that has most cells of an image token; -1 where there is none.
+        numbers: (64, 8), box and two points of the object that has most cells of an image token; -1 where none has.
 
     """
     kinds = tile.kinds[4::8, 4::8].astype(np.int64)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 -- the name everybody knows
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
@@ -21,12 +22,13 @@ AUXILIARY_LAYER = 3
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGeneration:
-    """Qwen3-VL, freshly initialised: 7.6 M parameters. Unlike Qwen2.5-VL's its vision tower knows absolute positions."""
+    """Qwen3-VL, freshly initialised: 7.6 M parameters. Its vision tower knows absolute positions."""
     ids = {name: int(tokenizer.convert_tokens_to_ids(f"<|{name}|>")) for name in ("im_end", "endoftext", "im_start")}  # type: ignore[arg-type]
     special = {
         f"{key}_token_id": int(tokenizer.convert_tokens_to_ids(f"<|{text}|>"))  # type: ignore[arg-type]
         for key, text in (
-            ("image", "image_pad"), ("video", "video_pad"), ("vision_start", "vision_start"), ("vision_end", "vision_end"),
+            ("image", "image_pad"), ("video", "video_pad"),
+            ("vision_start", "vision_start"), ("vision_end", "vision_end"),
         )
     }  # fmt: skip
     settings: dict[str, Any] = dict(special)
@@ -52,7 +54,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGener
         model.model.language_model.embed_tokens.weight[numbers] += number_waves()
         model.model.visual.pos_embed.weight += place_waves()
     # Guidance reads attention weights, which only the plain implementation returns.
-    model.model.language_model.config._attn_implementation = "eager"
+    model.model.language_model.config._attn_implementation = "eager"  # noqa: SLF001 -- no public way for a part
     return model
 
 
@@ -87,22 +89,65 @@ def make_image_processor() -> Qwen2VLImageProcessor:
 
 
 def patches(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(b, 256, 256, 3) bytes to (b * 256, 768): what `Qwen2VLImageProcessor` makes, but once instead of twice along time."""
+    """(b, 256, 256, 3) bytes to (b * 256, 768): as `Qwen2VLImageProcessor`, but once instead of twice along time."""
     b = images.shape[0]
     x = images.float() / 255.0
-    x = (x - torch.tensor(mean)) / torch.tensor(std)
+    x = (x - torch.tensor(mean, device=x.device)) / torch.tensor(std, device=x.device)
     x = x.reshape(b, GRID, 2, PATCH_PX, GRID, 2, PATCH_PX, 3).permute(0, 1, 4, 2, 5, 7, 3, 6)
     # (b, rows, columns, 2, 2, channel, y, x)
     return x.reshape(b * GRID * GRID * 4, 3 * PATCH_PX * PATCH_PX)
 
 
-def grid_thw(count: int) -> Tensor:
-    """(count, 3): time, rows and columns of patches of each image."""
-    return torch.tensor([[1, 2 * GRID, 2 * GRID]] * count)
+class VisionTower:
+    """The vision tower on a batch of equal images: what `visual.forward` computes, image by image, in a few launches.
+
+    A still image is the same twice along time, so summing the patch weights over time halves that work.
+    """
+
+    def __init__(self, visual: Any) -> None:  # noqa: ANN401 -- transformers' models have no types to speak of
+        self.visual = visual
+        side = 2 * GRID
+        rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        # Patches come block by block: those that are merged into one token stand together.
+        self.rows, self.columns = (
+            one.reshape(GRID, 2, GRID, 2).permute(0, 2, 1, 3).flatten() for one in (rows, columns)
+        )
+        head = visual.config.hidden_size // visual.config.num_heads
+        rates = 1.0 / 1e4 ** (torch.arange(0, head // 2, 2) / (head // 2))
+        angles = torch.cat((self.rows[:, None] * rates, self.columns[:, None] * rates), dim=1)
+        self.cosines, self.sines = (torch.cat((f(angles),) * 2, dim=1) for f in (torch.cos, torch.sin))
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(b * 256, 768) to image tokens (b, 64, width)."""
+        visual, device = self.visual, pixels.device
+        embed = visual.patch_embed.proj
+        n = len(self.rows)
+        x = F.linear(pixels, embed.weight.sum(2).flatten(1), embed.bias).view(-1, n, visual.config.hidden_size)
+        x = x + visual.pos_embed.weight[(self.rows * 2 * GRID + self.columns).to(device)]
+        turns = self.cosines.to(device), self.sines.to(device)
+        for block in visual.blocks:
+            x = x + self._attend(block.attn, block.norm1(x), turns)
+            x = x + block.mlp(block.norm2(x))
+        merged: Tensor = visual.merger(x.flatten(0, 1))
+        return merged.view(len(x), GRID * GRID, -1)
+
+    @staticmethod
+    def _attend(attention: Any, x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:  # noqa: ANN401
+        b, n, _ = x.shape
+        q, k, v = attention.qkv(x).reshape(b, n, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k = (_turned(one, *turns) for one in (q, k))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = attention.proj(mixed.transpose(1, 2).reshape(b, n, -1))
+        return out
+
+
+def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    return x * cosines + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sines
 
 
 class CellHead(nn.Module):
-    """Reads from each image token the class of its sixteen 8 px cells and the box of the object that each belongs to."""
+    """Reads from each image token the class of its sixteen 8 px cells and the box of the object at each."""
 
     def __init__(self, width: int = 256) -> None:
         super().__init__()
@@ -116,7 +161,7 @@ class CellHead(nn.Module):
 
 
 class NumberHead(nn.Module):
-    """Reads from each image token the numbers of its main object, spelt with the embeddings that replies are spelt with."""
+    """Reads from each image token the numbers of its main object, spelt with the embeddings of replies."""
 
     def __init__(self, width: int = 256) -> None:
         super().__init__()

@@ -17,7 +17,8 @@ SYSTEM = "Find it."
 VOCABULARY = 1_536
 NUMBERS = 257
 SPECIAL = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>",
+    "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 OPEN, COUNT, MIDDLE, CLOSE = "<think>", ": ", "</think><answer>[", "]</answer>"
 BOX, POINTS, POINT, END, NEXT = '{"bbox_2d":[', '],"positive_points":[[', "],[", "]]}", "]]},"

@@ -4,13 +4,14 @@ Departures from the textbook (supervised fine-tuning of a pretrained model):
 
 - First the vision tower learns alone: two auxiliary heads read class and object box of every 8 px cell, one from the
   merged image tokens and one from the language model's third layer. They stay on at half weight and are thrown away.
-- Plain SFT from scratch learns the format and no grounding. Attention is guided from the first step: two heads of each of
-  the last two layers are pulled towards the image tokens of the object whose numbers are being written (weight 0.3).
-- Whether a thing is there is the hardest lesson: where a count is written, one more head reads which image tokens show it.
-- Coordinates have soft labels: a bell curve of 2.5 px over the number tokens, whose embeddings start as sines of the number,
-  so that what is learned of 100 is half known of 101. From random ones, order among numbers is hardly learned at all.
-- Image tokens learn to spell: two more heads read box and points of each token's main object as soft labels over the very
-  number embeddings that replies are written with, so that writing a coordinate is little more than looking and copying.
+- Plain SFT from scratch learns the format and no grounding. Attention is guided from the first step: two heads of each
+  of the last two layers are pulled towards the image tokens of the object whose numbers are being written (weight 0.3).
+- Whether a thing is there is the hardest lesson: where a count is written, one more head reads which image tokens show
+  it.
+- Coordinates have soft labels: a bell curve of 2.5 px over the number tokens, whose embeddings start as sines of the
+  number, so that what is learned of 100 is half known of 101. From random ones, order among numbers is hardly learned.
+- Image tokens learn to spell: two more heads read box and points of each token's main object as soft labels over the
+  very number embeddings that replies are written with: writing a coordinate is little more than looking and copying.
 - Wherever a coordinate is written, one more auxiliary head reads the whole box of that object from the last layer.
 - Several questions share one image, packed into one row (`packing`).
 - One image in seven is foreign to the world, and nothing is in it (`stream.foreign_tile`).
@@ -19,12 +20,13 @@ Departures from the textbook (supervised fine-tuning of a pretrained model):
 """
 
 import argparse
+import functools
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+import torch.nn.functional as F  # noqa: N812 -- the name everybody knows
 from torch import Tensor, nn
 from transformers import Qwen3VLForConditionalGeneration
 
@@ -33,12 +35,13 @@ from t2s_core.bundled.build.prompter_model import (
     AUXILIARY_LAYER,
     CellHead,
     NumberHead,
-    grid_thw,
+    VisionTower,
     make_image_processor,
     make_model,
     patches,
 )
 from t2s_core.bundled.build.stream import foreign_tile, tile_stream
+from t2s_core.bundled.build.supply import supply
 from t2s_core.bundled.build.tokenizer import NUMBERS, make_tokenizer
 from t2s_core.world.queries import FIRST_SEED, QueryDraw
 from t2s_core.world.samples import Sample, make_sample, visible_px
@@ -54,17 +57,17 @@ FOREIGN = 0.15
 
 
 class Batches:
-    """Batches of tiles with questions. Half of the images ask mostly for what is there, the rest mostly for what is not."""
+    """Batches of tiles with questions. Half of the images ask mostly for what is there, the rest for what is not."""
 
-    def __init__(self, seed: int, first_seed: int, packer: Packer) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.tiles = tile_stream(first_seed, self.rng)
+    def __init__(self, seed: int, packer: Packer, size: int, *, ask: bool) -> None:
+        self.rng = np.random.default_rng([seed, 7])
+        self.tiles = tile_stream(FIRST_SEED["train"] + 500_000_000 + 7919 * seed, self.rng)
         self.questions = QueryDraw("train", self.rng)
-        self.packer = packer
+        self.packer, self.size, self.ask = packer, size, ask
 
-    def draw(self, size: int, ask: bool) -> dict[str, Tensor]:
+    def draw(self) -> dict[str, Tensor]:
         """Images, cell targets and, if `ask`, packed rows."""
-        foreign = self.rng.random(size) < FOREIGN
+        foreign = self.rng.random(self.size) < FOREIGN
         foreign[0] = False  # a batch without any object has no mean over objects
         tiles = [foreign_tile(self.rng) if strange else next(self.tiles) for strange in foreign]
         targets = [cell_targets(tile) for tile in tiles]
@@ -72,7 +75,7 @@ class Batches:
             "images": torch.from_numpy(np.stack([tile.image for tile in tiles])),
         }
         batch |= {key: torch.from_numpy(np.stack([target[key] for target in targets])) for key in targets[0]}
-        if ask:
+        if self.ask:
             rows = []
             for tile in tiles:
                 rate = 0.4 if self.rng.random() < 0.5 else 0.7
@@ -85,8 +88,8 @@ class Batches:
         counts = visible_px(tile)
         while len(found) < QUESTIONS:
             absent = bool(self.rng.random() < absent_rate)
-            query = self.questions.draw(tile.instances, counts, absent)
-            query = query or self.questions.draw(tile.instances, counts, True)
+            query = self.questions.draw(tile.instances, counts, absent=absent)
+            query = query or self.questions.draw(tile.instances, counts, absent=True)
             if query is not None:
                 found.append(make_sample(tile, query))
         return found
@@ -99,14 +102,15 @@ class Trainee(nn.Module):
     """(257,): the token of each number."""
     bell: Tensor
     """(257, 257): soft labels of each number."""
+    prefix: Tensor
+    """(n,): the tokens before the first question."""
+    prefix_positions: Tensor
+    """(3, n)."""
 
     def __init__(self, model: Qwen3VLForConditionalGeneration, packer: Packer) -> None:
         super().__init__()
         self.model = model
-        # A still image is the same twice along time, so summing the weights over time halves the work; a product of
-        # matrices is also several times faster here than the convolution it stands for.
-        embed = model.model.visual.patch_embed
-        embed.forward = lambda pixels: F.linear(pixels, embed.proj.weight.sum(2).flatten(1), embed.proj.bias)
+        self.see = VisionTower(model.model.visual)
         self.near, self.far, self.place = CellHead(), CellHead(), nn.Linear(256, 4)
         self.spot = nn.Linear(256, IMAGE_TOKENS)
         self.near_numbers, self.far_numbers = NumberHead(), NumberHead()
@@ -118,21 +122,20 @@ class Trainee(nn.Module):
         bell = torch.exp(-0.5 * ((places[:, None] - places[None, :]) / SOFT_PX) ** 2)
         self.register_buffer("bell", bell / bell.sum(1, keepdim=True), persistent=False)
         self.image_start = packer.image_start
-        self.prefix = torch.from_numpy(packer.prefix)
-        self.prefix_positions = torch.from_numpy(packer.prefix_positions)
+        self.register_buffer("prefix", torch.from_numpy(packer.prefix), persistent=False)
+        self.register_buffer("prefix_positions", torch.from_numpy(packer.prefix_positions), persistent=False)
 
     def losses(self, batch: dict[str, Tensor], ask: bool) -> dict[str, Tensor]:
         """Every loss of a batch by name, unweighted."""
         b = len(batch["images"])
-        pixels = patches(batch["images"], self.mean, self.std)
-        tokens = self.model.model.visual(pixels, grid_thw=grid_thw(b)).pooler_output.view(b, IMAGE_TOKENS, -1)
+        tokens = self.see(patches(batch["images"], self.mean, self.std))
         language = self.model.model.language_model
         if ask:
             ids, positions, mask = batch["ids"], batch["positions"], batch["mask"]
         else:
             n = len(self.prefix)
             ids, positions = self.prefix.expand(b, n), self.prefix_positions[:, None].expand(3, b, n)
-            mask = torch.full((n, n), -1e9).triu(1).expand(b, 1, n, n)
+            mask = torch.full((n, n), -1e9, device=ids.device).triu(1).expand(b, 1, n, n)
         words = language.embed_tokens(ids)
         window = slice(self.image_start, self.image_start + IMAGE_TOKENS)
         words = torch.cat((words[:, : window.start], tokens, words[:, window.stop :]), dim=1)
@@ -146,7 +149,8 @@ class Trainee(nn.Module):
         there = batch["numbers"][..., 0] >= 0
         spelling = language.embed_tokens.weight[self.number_ids]
         for name, head, seen in (("near", self.near_numbers, tokens), ("far", self.far_numbers, deep)):
-            found[f"{name}_numbers"] = -(head(seen[there], spelling) * self.bell[batch["numbers"][there]]).sum(-1).mean()
+            wanted = self.bell[batch["numbers"][there]]
+            found[f"{name}_numbers"] = -(head(seen[there], spelling) * wanted).sum(-1).mean()
         if ask:
             found |= self._word_losses(out.last_hidden_state, batch)
             counts = batch["counts"]
@@ -195,8 +199,59 @@ def _guidance(attentions: tuple[Tensor, ...], guide: Tensor, window: slice) -> T
     return total / GUIDED_LAYERS
 
 
-def train(folder: Path, minutes: float, alone: float, size: int, lr: float, seed: int) -> None:
-    """Train, with a checkpoint every 50 steps in `folder`, from which a later call goes on.
+class Training:
+    """Trainee, optimiser and average, with what it takes to go on after a stop."""
+
+    def __init__(self, folder: Path, packer: Packer, lr: float, seed: int, device: torch.device) -> None:
+        torch.manual_seed(seed)
+        self.file = folder / "prompter.pt"
+        self.trainee = Trainee(make_model(packer.tokenizer), packer).to(device)
+        self.weights = list(self.trainee.parameters())
+        self.optimiser = torch.optim.AdamW(self.weights, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+        self.average = {key: value.clone() for key, value in self.trainee.model.state_dict().items()}
+        self.step, self.minutes = 0, 0.0
+        if self.file.exists():
+            state = torch.load(self.file, map_location=device)
+            self.trainee.load_state_dict(state["trainee"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.average, self.step, self.minutes = state["average"], state["step"], state["minutes"]
+
+    def save(self) -> None:
+        """Replace the checkpoint."""
+        state = {
+            "trainee": self.trainee.state_dict(), "average": self.average, "step": self.step, "minutes": self.minutes,
+            "optimiser": self.optimiser.state_dict(),
+        }  # fmt: skip
+        torch.save(state, self.file.with_suffix(".part"))
+        self.file.with_suffix(".part").rename(self.file)
+
+    def learn(self, batch: dict[str, Tensor], lr: float, *, ask: bool) -> dict[str, Tensor]:
+        """One step. Returns the losses, still on the device."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        losses = self.trainee.losses(batch, ask)
+        cells = losses["near_kinds"] + losses["far_kinds"] + 4 * (losses["near_boxes"] + losses["far_boxes"])
+        cells = cells + 0.5 * (losses["near_numbers"] + losses["far_numbers"])
+        total = cells
+        if ask:
+            total = 0.5 * cells + losses["words"] + losses["numbers"] + 4 * losses["place"]
+            total = total + 4 * losses["spot"] + GUIDANCE * (losses["guide_counts"] + losses["guide_numbers"])
+        self.optimiser.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.optimiser.step()
+        self.step += 1
+        keep = min(0.999, self.step / (self.step + 20))
+        now = self.trainee.model.state_dict()
+        # One launch instead of 150.
+        torch._foreach_lerp_([self.average[key] for key in now], list(now.values()), 1 - keep)
+        return {key: loss.detach() for key, loss in losses.items()}
+
+
+def train(
+    folder: Path, minutes: float, alone: float, size: int, lr: float, seed: int, workers: int, device: torch.device
+) -> None:
+    """Train, with a checkpoint every 200 steps in `folder`, from which a later call goes on.
 
     Args:
         folder: Holds `prompter.pt`.
@@ -205,54 +260,35 @@ def train(folder: Path, minutes: float, alone: float, size: int, lr: float, seed
         size: Images in a batch once questions are asked.
         lr: Peak learning rate.
         seed: Of weights and data.
+        workers: Processes that draw.
+        device: Where to train.
 
     """
-    torch.manual_seed(seed)
-    tokenizer = make_tokenizer()
-    packer = Packer(tokenizer, np.random.default_rng(seed + 1))
-    trainee = Trainee(make_model(tokenizer), packer)
-    optimiser = torch.optim.AdamW(trainee.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
-    average = {key: value.clone() for key, value in trainee.model.state_dict().items()}
-    step, spent, state_file = 0, 0.0, folder / "prompter.pt"
-    if state_file.exists():
-        state = torch.load(state_file)
-        trainee.load_state_dict(state["trainee"])
-        optimiser.load_state_dict(state["optimiser"])
-        average, step, spent = state["average"], state["step"], state["minutes"]
-    batches = Batches(seed + step, FIRST_SEED["train"] + 1_000_000 + 7919 * step, packer)
-    shown: dict[str, float] = {}
-    began = time.monotonic() - 60 * spent
-    while spent < minutes:
-        ask = spent >= alone
-        for group in optimiser.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / 60) * min(1.0, (1 - spent / minutes) / 0.65)
-        losses = trainee.losses(batches.draw(size if ask else 2 * size, ask), ask)
-        cells = losses["near_kinds"] + losses["far_kinds"] + 4 * (losses["near_boxes"] + losses["far_boxes"])
-        cells = cells + 0.5 * (losses["near_numbers"] + losses["far_numbers"])
-        total = cells
-        if ask:
-            total = 0.5 * cells + losses["words"] + losses["numbers"] + 4 * losses["place"]
-            total = total + 4 * losses["spot"] + GUIDANCE * (losses["guide_counts"] + losses["guide_numbers"])
-        optimiser.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
-        optimiser.step()
-        step, spent = step + 1, (time.monotonic() - began) / 60
-        keep = min(0.99, step / (step + 20))
-        for key, value in trainee.model.state_dict().items():
-            average[key].lerp_(value, 1 - keep)
-        for key, loss in losses.items():
-            shown[key] = 0.95 * shown.get(key, loss.item()) + 0.05 * loss.item()
-        if step % 20 == 0:
-            text = " ".join(f"{key} {value:.3f}" for key, value in shown.items())
-            print(f"step {step} {text} {spent:.1f} min", flush=True)
-        if step % 50 == 0 or spent >= minutes:
-            state = {
-                "trainee": trainee.state_dict(), "average": average, "step": step, "minutes": spent,
-                "optimiser": optimiser.state_dict(),
-            }  # fmt: skip
-            torch.save(state, state_file.with_suffix(".part"))
-            state_file.with_suffix(".part").rename(state_file)
+    packer = Packer(make_tokenizer(), np.random.default_rng(seed + 1))
+    training = Training(folder, packer, lr, seed, device)
+    first = 1000 * seed + training.step  # a later call draws other tiles
+    began = time.monotonic() - 60 * training.minutes
+    for ask, end in ((False, alone), (True, minutes)):
+        if training.minutes >= end:
+            continue
+        batches = supply(functools.partial(_draws, first, size if ask else 2 * size, ask), workers, device)
+        shown: dict[str, Tensor] = {}
+        while training.minutes < end:
+            rate = lr * min(1.0, (training.step + 1) / 60) * min(1.0, (1 - training.minutes / minutes) / 0.65)
+            losses = training.learn(next(batches), rate, ask=ask)
+            shown = {key: torch.lerp(shown.get(key, loss), loss, 0.05) for key, loss in losses.items()}
+            training.minutes = (time.monotonic() - began) / 60
+            if training.step % 50 == 0:
+                text = " ".join(f"{key} {value.item():.3f}" for key, value in shown.items())
+                print(f"step {training.step} {text} {training.minutes:.1f} min", flush=True)
+            if training.step % 200 == 0:
+                training.save()
+    training.save()
+
+
+def _draws(first: int, size: int, ask: bool, worker: int) -> Batches:
+    seed = first + 100_000 * worker
+    return Batches(seed, Packer(make_tokenizer(), np.random.default_rng([seed, 8])), size, ask=ask)
 
 
 def main() -> None:
@@ -260,15 +296,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where checkpoints go")
     parser.add_argument("--minutes", type=float, default=90)
-    parser.add_argument("--alone", type=float, default=10, help="minutes before the first question")
+    parser.add_argument("--alone", type=float, default=0.12, help="share of the time before the first question")
     parser.add_argument("--size", type=int, default=6)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    torch.set_float32_matmul_precision("high")
     args.folder.mkdir(parents=True, exist_ok=True)
-    train(args.folder, args.minutes, args.alone, args.size, args.lr, args.seed)
+    train(
+        args.folder, args.minutes, args.alone * args.minutes, args.size, args.lr, args.seed, args.workers, args.device
+    )
 
 
 if __name__ == "__main__":
