@@ -1,7 +1,7 @@
 """What is asked of the world: a text, the classes that answer it, and how one class of many may be singled out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -9,7 +9,10 @@ import numpy as np
 
 from t2s_core.world.classes import NAMES, Kind
 from t2s_core.world.clues import CLUE_FRAMES, CLUES
-from t2s_core.world.phrases import FRAMES, GROUPS, NOUNS, NOWHERE, REASONS, RELATED, RELATIONS, Wording
+from t2s_core.world.nonsense import nonsense
+from t2s_core.world.nowhere import NOWHERE, NOWHERE_CLUES, NOWHERE_REASONS
+from t2s_core.world.phrases import FRAMES, GROUPS, NOUNS, RELATED, RELATIONS, TRAIN_NOUNS
+from t2s_core.world.reasons import REASONS
 from t2s_core.world.tiles import Instance
 
 Split = Literal["train", "val", "test"]
@@ -36,6 +39,9 @@ class WorldQuery:
     category: Category
     relation: str | None = None
     """Set where only one of several things is meant, judged within a tile: `largest`, `leftmost`, `topmost`."""
+    about: str = ""
+    """The noun or clue that a training sentence was made of: those of a meaning are asked alike, however many
+    sentences each has. Empty in val and test, where it is the sentences that are asked alike."""
 
     def answer(self, instances: Sequence[Instance]) -> list[Instance]:
         """Those of a tile's instances that this query means, in their order."""
@@ -66,21 +72,25 @@ _RANK: dict[str, Callable[[Instance], int]] = {
 def all_queries(split: Split) -> tuple[WorldQuery, ...]:
     """Every query of a split. No text occurs in two splits."""
     found: list[WorldQuery] = []
+    train = split == "train"
     for kind, nouns in NOUNS.items():
         name, slug, kinds = NAMES[kind], _slug(NAMES[kind]), frozenset({kind})
-        found += [WorldQuery(slug, t, name, kinds, "direct") for t in _fill(FRAMES, split, nouns)]
-        found += [WorldQuery(slug, t, name, kinds, "reasoning") for t in (*REASONS[kind][split], *_clues(kind, split))]
+        for noun in (*nouns, *TRAIN_NOUNS[kind]) if train else nouns:
+            about = noun if train else ""
+            found += [WorldQuery(slug, t, name, kinds, "direct", None, about) for t in _fill(FRAMES[split], noun)]
+        for text in REASONS[kind][split]:
+            found.append(WorldQuery(slug, text, name, kinds, "reasoning", None, text if train else ""))
+        if train:
+            found += [WorldQuery(slug, t, name, kinds, "reasoning", None, c) for c, t in _completed(CLUES[kind])]
     for name, (kinds, wording) in GROUPS.items():
         found += [WorldQuery(name, t, name, kinds, "group") for t in wording[split]]
     for relation, wording in RELATIONS.items():
         for name, kinds in RELATED.items():
             full = f"{relation} {name}"
             found += [
-                WorldQuery(_slug(full), t, full, kinds, "relation", relation) for t in _fill(wording, split, (name,))
+                WorldQuery(_slug(full), t, full, kinds, "relation", relation) for t in _fill(wording[split], name)
             ]
-    for noun in NOWHERE[split]:
-        found += [WorldQuery(_slug(noun), t, NOTHING, frozenset(), "nowhere") for t in _fill(FRAMES, split, (noun,))]
-    return tuple(found)
+    return (*found, *(_nowhere_in_training() if train else _nowhere(NOWHERE[split], FRAMES[split])))
 
 
 def demo_queries() -> tuple[WorldQuery, ...]:
@@ -101,15 +111,15 @@ def demo_queries() -> tuple[WorldQuery, ...]:
 
 
 class QueryDraw:
-    """Draws queries for tiles: every meaning alike, then every wording of it, with a set rate of absent targets."""
+    """Draws queries for tiles: every meaning alike, then all that it is asked about, then every wording of that."""
 
     def __init__(self, split: Split, rng: np.random.Generator) -> None:
         self.rng = rng
-        self.by_meaning: dict[tuple[str, Category], list[WorldQuery]] = {}
+        self.by_meaning: dict[tuple[str, Category], dict[str, list[WorldQuery]]] = {}
         for query in all_queries(split):
             key = ("nowhere" if query.category == "nowhere" else query.id, query.category)
-            self.by_meaning.setdefault(key, []).append(query)
-        self.meanings = list(self.by_meaning)
+            self.by_meaning.setdefault(key, {}).setdefault(query.about, []).append(query)
+        self.examples = {key: next(iter(abouts.values()))[0] for key, abouts in self.by_meaning.items()}
 
     def draw(self, instances: Sequence[Instance], visible_px: dict[Kind, int], absent: bool) -> WorldQuery | None:
         """A query whose target is absent or present as asked, or None where this tile has none such.
@@ -119,8 +129,7 @@ class QueryDraw:
         present_kinds = {one.kind for one in instances}
         options: list[tuple[str, Category]] = []
         weights: list[float] = []
-        for key in self.meanings:
-            query = self.by_meaning[key][0]
+        for key, query in self.examples.items():
             here = bool(query.kinds & present_kinds)
             sliver = not here and any(visible_px.get(kind, 0) for kind in query.kinds)
             if sliver or here == absent or not query.clear(instances):
@@ -130,28 +139,37 @@ class QueryDraw:
         if not options:
             return None
         share = np.asarray(weights) / np.sum(weights)
-        wordings = self.by_meaning[options[int(self.rng.choice(len(options), p=share))]]
-        return wordings[int(self.rng.integers(len(wordings)))]
+        wordings = list(self.by_meaning[options[int(self.rng.choice(len(options), p=share))]].values())
+        # One group costs no random number, so what val and test draw does not depend on there being groups.
+        group = wordings[0] if len(wordings) == 1 else wordings[int(self.rng.integers(len(wordings)))]
+        return group[int(self.rng.integers(len(group)))]
 
 
 _WEIGHT: dict[Category, float] = {"direct": 1.0, "reasoning": 1.2, "group": 1.0, "relation": 0.15, "nowhere": 3.0}
 """How often each meaning is asked. Relations have 21 meanings and are about a tenth of what is asked."""
 
 
-def _fill(wording: Wording, split: Split, nouns: Sequence[str]) -> list[str]:
-    return [frame.replace("{n}", noun) for noun in nouns for frame in wording[split]]
+def _fill(frames: Sequence[str], noun: str) -> list[str]:
+    return [frame.replace("{n}", noun) for frame in frames]
 
 
-def _clues(kind: Kind, split: Split) -> list[str]:
-    """Sentences made of the clues to a class: training alone has them, so that no test sentence is one of a pattern."""
-    if split != "train":
-        return []
-    return [
-        frame.replace("{c}", clue)
-        for form, clues in CLUES[kind].items()
-        for clue in clues
-        for frame in CLUE_FRAMES[form]
-    ]
+def _completed(clues: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+    """(clue, sentence) pairs: training alone has them, so that no test sentence is one of a pattern."""
+    return [(clue, frame.replace("{c}", clue)) for form in clues for clue in clues[form] for frame in CLUE_FRAMES[form]]
+
+
+def _nowhere(nouns: Sequence[str], frames: Sequence[str]) -> list[WorldQuery]:
+    return [WorldQuery(_slug(noun), t, NOTHING, frozenset(), "nowhere") for noun in nouns for t in _fill(frames, noun)]
+
+
+def _nowhere_in_training() -> list[WorldQuery]:
+    """Nouns and words without meaning, each in a third of the frames, and questions and clues as classes have them."""
+    found: list[WorldQuery] = []
+    for number, noun in enumerate((*NOWHERE["train"], *nonsense())):
+        found += [replace(one, about=noun) for one in _nowhere((noun,), FRAMES["train"][number % 3 :: 3])]
+    for about, text in (*((text, text) for text in NOWHERE_REASONS), *_completed(NOWHERE_CLUES)):
+        found.append(WorldQuery("nowhere", text, NOTHING, frozenset(), "nowhere", None, about))
+    return found
 
 
 def _slug(name: str) -> str:

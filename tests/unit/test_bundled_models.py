@@ -14,6 +14,7 @@ from t2s_core.bundled.build.packing import MAX_INSTANCES, Packer, collate
 from t2s_core.bundled.build.tokenizer import NUMBERS, make_tokenizer, reply_text
 from t2s_core.profiles import read_prompter_profile, read_segmenter_profile
 from t2s_core.replies import Answer, parse_reply
+from t2s_core.world.nonsense import nonsense
 from t2s_core.world.samples import samples
 
 BUNDLED = Path(__file__).parents[2] / "t2s_core" / "bundled"
@@ -35,6 +36,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def test_every_coordinate_is_one_token(tokenizer: PreTrainedTokenizerFast) -> None:
     assert all(len(tokenizer(str(n))["input_ids"]) == 1 for n in range(NUMBERS))
+
+
+def test_words_without_meaning_are_read_in_pieces(tokenizer: PreTrainedTokenizerFast) -> None:
+    lengths = [len(tokenizer(word)["input_ids"]) for word in nonsense() if " " not in word]
+    assert min(lengths) >= 2
+    assert np.mean(lengths) > 4
 
 
 def test_replies_survive_the_tokenizer_and_the_parser(tokenizer: PreTrainedTokenizerFast, prompter: Path) -> None:

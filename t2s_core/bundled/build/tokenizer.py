@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from t2s_core.world.classes import NAMES
+from t2s_core.world.nonsense import nonsense
 from t2s_core.world.queries import NOTHING, all_queries
 from t2s_core.world.tiles import Instance
 
@@ -50,7 +51,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    texts = [query.text for query in all_queries("train")]
+    meaningless = frozenset(nonsense())
+    # Words without meaning stay in small pieces, as every word will that training never had.
+    texts = [query.text for query in all_queries("train") if query.about not in meaningless]
     names = sorted({query.name for query in all_queries("train")} | set(NAMES.values()) | {NOTHING})
     corpus = texts + 40 * [*names, "none", SYSTEM, "system\n", "user\n", "assistant\n", "\n"]
     learned = VOCABULARY - NUMBERS - len(PIECES) - len(SPECIAL)
