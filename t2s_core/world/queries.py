@@ -119,6 +119,7 @@ class QueryDraw:
         for query in all_queries(split):
             key = ("nowhere" if query.category == "nowhere" else query.id, query.category)
             self.by_meaning.setdefault(key, {}).setdefault(query.about, []).append(query)
+        self.weights = _WEIGHT | ({"nowhere": _NOWHERE_IN_TRAINING} if split == "train" else {})
         self.examples = {key: next(iter(abouts.values()))[0] for key, abouts in self.by_meaning.items()}
 
     def draw(self, instances: Sequence[Instance], visible_px: dict[Kind, int], absent: bool) -> WorldQuery | None:
@@ -135,7 +136,7 @@ class QueryDraw:
             if sliver or here == absent or not query.clear(instances):
                 continue
             options.append(key)
-            weights.append(_WEIGHT[key[1]])
+            weights.append(self.weights[key[1]])
         if not options:
             return None
         share = np.asarray(weights) / np.sum(weights)
@@ -147,6 +148,9 @@ class QueryDraw:
 
 _WEIGHT: dict[Category, float] = {"direct": 1.0, "reasoning": 1.2, "group": 1.0, "relation": 0.15, "nowhere": 3.0}
 """How often each meaning is asked. Relations have 21 meanings and are about a tenth of what is asked."""
+
+_NOWHERE_IN_TRAINING = 7.0
+"""Instead, where more than a thousand subjects share it: what is never asked about is taken for something of the world."""
 
 
 def _fill(frames: Sequence[str], noun: str) -> list[str]:
