@@ -150,7 +150,7 @@ _WEIGHT: dict[Category, float] = {"direct": 1.0, "reasoning": 1.2, "group": 1.0,
 """How often each meaning is asked. Relations have 21 meanings and are about a tenth of what is asked."""
 
 _NOWHERE_IN_TRAINING = 7.0
-"""Instead, where more than a thousand subjects share it: what is never asked about is taken for something of the world."""
+"""Instead, where a thousand subjects share it: what is never asked about is taken for something of the world."""
 
 
 def _fill(frames: Sequence[str], noun: str) -> list[str]:
