@@ -1,8 +1,9 @@
 """Measure and write `benchmarks/results/<name>.json`: `python benchmarks/run.py [NAME ...]`, all of them by default.
 
 A benchmark is a module `bench_<name>.py` beside this file with `measure() -> dict`, which gives `ratio` or `value`,
-`unit` and `details`, and `ci95` where it has one; one with `LONG = True` runs only where it is named. Ratios come from
-two things timed in turn in one process, so that a machine whose speed drifts moves both.
+`unit` and `details`, and `ci95` where it has one; one with `LONG = True` runs only where it is named, one whose
+`missing() -> str | None` says what this machine lacks is passed over unless it is named. Ratios come from two things
+timed in turn in one process, so that a machine whose speed drifts moves both.
 """
 
 import importlib
@@ -11,6 +12,7 @@ import os
 import platform
 import sys
 from pathlib import Path
+from types import ModuleType
 
 HERE = Path(__file__).parent
 
@@ -29,6 +31,13 @@ def machine() -> dict[str, str | int]:
     }
 
 
+def why_not(module: ModuleType) -> str | None:
+    """Why a benchmark does not run unless it is named."""
+    if getattr(module, "LONG", False):
+        return "takes long; run it by name"
+    return module.missing() if hasattr(module, "missing") else None
+
+
 def main(names: list[str]) -> None:
     """Run the named benchmarks. Raises `SystemExit` on a name that is none."""
     known = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
@@ -38,8 +47,9 @@ def main(names: list[str]) -> None:
     (HERE / "results").mkdir(exist_ok=True)
     for name in names or known:
         module = importlib.import_module(f"bench_{name}")
-        if not names and getattr(module, "LONG", False):
-            print(f"{name}: takes long; run it by name")
+        reason = None if names else why_not(module)
+        if reason:
+            print(f"{name}: {reason}")
             continue
         result = {"name": name, **module.measure(), "machine": machine()}
         (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
