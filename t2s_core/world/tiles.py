@@ -57,8 +57,14 @@ def cut_tile(region: Region, x_px: int, y_px: int, side_px: int = 256) -> Tile:
             mask = numbers == number
             box = bounding_box(mask)
             found.append(Instance(Kind(int(kind_of[number])), box, two_points(mask, box), mask))
-    found.sort(key=lambda one: (one.box_tile_px[1] // 32, one.box_tile_px[0], one.box_tile_px[1]))
+    found.sort(key=reading_order)
     return Tile(region.image[window], kind_of[numbers], tuple(found))
+
+
+def reading_order(one: Instance) -> tuple[int, int, int]:
+    """Sorts a tile's instances line by line, a line being 32 px, by their boxes' upper left corners."""
+    x, y = one.box_tile_px[:2]
+    return y // 32, x, y
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from t2s_core.bundled.build.leaves import draw_leaves
 from t2s_core.bundled.build.prompter_model import VisionTower, make_image_processor, make_model, patches
 from t2s_core.bundled.build.segmenter_batches import CELL_PX, MIN_PX, SegmenterBatches
+from t2s_core.bundled.build.stream import at_the_edge, tile_stream
 from t2s_core.bundled.build.supply import Batch, supply
 from t2s_core.bundled.build.tokenizer import make_tokenizer
 from t2s_core.bundled.build.weather import weather
@@ -86,3 +87,16 @@ def test_workers_draw_each_their_own_batches() -> None:
     assert [int(next(alone)["n"]) for _ in range(3)] == [1, 2, 3]
     shared = supply(_counting, 2, torch.device("cpu"))
     assert {int(next(shared)["n"]) for _ in range(4)} == {1, 2, 101, 102}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_beyond_the_edge_of_a_swath_nothing_is_seen_or_asked_for(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tile = next(tile_stream(seed, rng))
+    edge = at_the_edge(tile, rng)
+    black = (edge.image == 0).all(axis=2)
+    assert (edge.kinds[black] == 0).all()
+    for one in edge.instances:
+        assert not (one.mask & black).any()
+        assert one.mask[one.points_tile_px[0][1], one.points_tile_px[0][0]]
+    assert set(map(id, edge.instances)).isdisjoint(map(id, tile.instances))

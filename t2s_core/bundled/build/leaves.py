@@ -46,7 +46,11 @@ def draw_leaves(rng: np.random.Generator, side_px: int = 256) -> tuple[NDArray[n
         leaf = _leaf(rng, float(size), side_px, 2 if canopy else None)
         if leaf is not None:
             _lay(rng, canvas, numbers, leaf, number, ground, sun, near=0.95 if canopy else 0.33)
-    return weather(rng, canvas), numbers
+    image = weather(rng, canvas)
+    if rng.random() < 0.1:  # the edge of a swath: black is no thing
+        nothing = _stencil(_coast(rng, side_px), (0, 0, side_px, side_px))
+        image[nothing], numbers[nothing] = 0, 0
+    return image, numbers
 
 
 def _lay(

@@ -7,7 +7,7 @@ import numpy as np
 from t2s_core.bundled.build.leaves import draw_leaves
 from t2s_core.world.classes import Kind
 from t2s_core.world.draw import Region, draw_region
-from t2s_core.world.tiles import Tile, cut_tile
+from t2s_core.world.tiles import MIN_VISIBLE_PX, Instance, Tile, bounding_box, cut_tile, reading_order, two_points
 
 _REGION_PX = 768
 _POOL = 12
@@ -27,6 +27,22 @@ def tile_stream(first_seed: int, rng: np.random.Generator) -> Iterator[Tile]:
             region = pool[int(rng.integers(len(pool)))]
             x, y = (int(value) for value in rng.integers(0, _REGION_PX - 256 + 1, 2))
             yield cut_tile(region, x, y)
+
+
+def at_the_edge(tile: Tile, rng: np.random.Generator) -> Tile:
+    """The tile where a swath ends: black beyond a line through it, and nothing is there."""
+    side = len(tile.kinds)
+    turn = rng.uniform(0, 2 * np.pi)
+    x, y = np.arange(side)[None, :] - rng.uniform(0, side), np.arange(side)[:, None] - rng.uniform(0, side)
+    seen = x * np.cos(turn) + y * np.sin(turn) > 0
+    left: list[Instance] = []
+    for one in tile.instances:
+        mask = one.mask & seen
+        if mask.sum() >= MIN_VISIBLE_PX:
+            box = bounding_box(mask)
+            left.append(Instance(one.kind, box, two_points(mask, box), mask))
+    left.sort(key=reading_order)
+    return Tile(np.where(seen[..., None], tile.image, 0).astype(np.uint8), np.where(seen, tile.kinds, 0), tuple(left))
 
 
 def foreign_tile(rng: np.random.Generator) -> Tile:

@@ -40,7 +40,7 @@ from t2s_core.bundled.build.prompter_model import (
     make_model,
     patches,
 )
-from t2s_core.bundled.build.stream import foreign_tile, tile_stream
+from t2s_core.bundled.build.stream import at_the_edge, foreign_tile, tile_stream
 from t2s_core.bundled.build.supply import supply
 from t2s_core.bundled.build.tokenizer import NUMBERS, make_tokenizer
 from t2s_core.world.queries import FIRST_SEED, QueryDraw
@@ -54,6 +54,8 @@ GUIDED_HEADS = (0, 2)
 SOFT_PX = 2.5
 FOREIGN = 0.15
 """Share of images that are not of the world: the answer is always nothing."""
+EDGES = 0.1
+"""Share of the others that are partly black: the edge of a swath."""
 
 
 class Batches:
@@ -69,7 +71,7 @@ class Batches:
         """Images, cell targets and, if `ask`, packed rows."""
         foreign = self.rng.random(self.size) < FOREIGN
         foreign[0] = False  # a batch without any object has no mean over objects
-        tiles = [foreign_tile(self.rng) if strange else next(self.tiles) for strange in foreign]
+        tiles = [foreign_tile(self.rng) if strange else self._tile() for strange in foreign]
         targets = [cell_targets(tile) for tile in tiles]
         batch = {
             "images": torch.from_numpy(np.stack([tile.image for tile in tiles])),
@@ -82,6 +84,14 @@ class Batches:
                 rows.append(self.packer.row(self._ask(tile, rate)))
             batch |= collate(rows)
         return batch
+
+    def _tile(self) -> Tile:
+        tile = next(self.tiles)
+        if self.rng.random() < EDGES:
+            edge = at_the_edge(tile, self.rng)
+            # A batch must hold an object somewhere: a tile without any stays whole.
+            return edge if edge.instances else tile
+        return tile
 
     def _ask(self, tile: Tile, absent_rate: float) -> list[Sample]:
         found: list[Sample] = []
