@@ -12,6 +12,8 @@ import platform
 import sys
 from pathlib import Path
 
+import torch
+
 HERE = Path(__file__).parent
 
 
@@ -26,6 +28,7 @@ def machine() -> dict[str, str | int]:
         "cores": os.cpu_count() or 0,
         "system": platform.system(),
         "python": platform.python_version(),
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }
 
 
