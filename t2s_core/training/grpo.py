@@ -109,17 +109,17 @@ def train(
     if measure is not None and settings.held_out:
         live = QwenVlPrompter(model, processor, profile=profile, version="in training")
         callbacks.append(HeldOut(settings.held_out_steps, lambda: _measured(measure, live, model), curves))
-    trainer = _Trainer(
-        model=model,
-        args=_config(folder / "checkpoints", settings, profile),
-        reward_funcs=[_reward(rows, MaskReward(segmenter, profile), processor.tokenizer)],
-        train_dataset=rows.dataset(),
-        processing_class=processor,
-        peft_config=_lora(settings),
-        callbacks=callbacks,
-    )
-    trainer.remove_callback(PrinterCallback)  # `Curves` says it in fewer words
     with machine_faults("training"):
+        trainer = _Trainer(
+            model=model,
+            args=_config(folder / "checkpoints", settings, profile),
+            reward_funcs=[_reward(rows, MaskReward(segmenter, profile), processor.tokenizer)],
+            train_dataset=rows.dataset(),
+            processing_class=processor,
+            peft_config=_lora(settings),
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(PrinterCallback)  # `Curves` says it in fewer words
         trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
     if watchdog.reason:
         if good := last_checkpoint(folder / "checkpoints"):
@@ -170,7 +170,11 @@ def _load(start: Path, settings: TrainSettings) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BadInput(f"{start}: cannot be loaded: {str(error).splitlines()[0]}") from error
     if settings.freeze_vision:
-        model.model.visual.requires_grad_(requires_grad=False)
+        visual = model.model.visual
+        visual.requires_grad_(requires_grad=False)
+        # Gradient checkpointing asks for gradients at every embedding, patches included: the backward pass would run
+        # through the frozen tower, and change nothing.
+        visual.forward = torch.no_grad()(visual.forward)
     return model, processor
 
 

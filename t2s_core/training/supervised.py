@@ -35,7 +35,9 @@ def learn_clicks(model: Any, processor: Any, rows: Rows, *, folder: Path, settin
         dataset_kwargs={"skip_prepare_dataset": True},
         **shared_arguments(settings),
     )
-    trainer = _Trainer(model=model, args=config, train_dataset=rows.dataset(taught=True), processing_class=processor)
-    trainer.remove_callback(PrinterCallback)
     with machine_faults("supervised training"):
+        trainer = _Trainer(
+            model=model, args=config, train_dataset=rows.dataset(taught=True), processing_class=processor
+        )
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
