@@ -26,7 +26,7 @@ def weather(rng: np.random.Generator, ground: Pixels) -> NDArray[np.uint8]:
         picture = picture.resize(coarse, Image.Resampling.BOX).resize(size, Image.Resampling.BICUBIC)
     elif rng.random() < 0.75:
         picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.2, 1.3))))
-    pixels = np.asarray(picture)
+    pixels = np.array(picture)
     if rng.random() < 0.7:
         grain = rng.standard_normal((*pixels.shape[:2], 3 if rng.random() < 0.5 else 1), dtype=np.float32)
         noisy = pixels + grain * np.float32(rng.uniform(0.5, 9))
