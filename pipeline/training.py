@@ -30,7 +30,7 @@ class TrainSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
-    """`world`, `earthreason`, `rrsisd`, `refsegrs`, `risbench` or `curated`."""
+    """`world`, `world-haze`, `earthreason`, `rrsisd`, `refsegrs`, `risbench` or `curated`."""
     root: Path | None = None
     """Where the data set lies; the world needs none."""
     split: str = "train"

@@ -11,7 +11,7 @@ import typer
 from flows.cli import options as o
 from flows.cli.bar import bar
 
-DATASETS = "world, earthreason, rrsisd, refsegrs, risbench or curated"
+DATASETS = "world, world-haze, earthreason, rrsisd, refsegrs, risbench or curated"
 AXES = ("prompt-kind", "segmenter")
 _TEXTS = ("metric", "category", "prompt kind", "segmenter")
 """Columns of words; the others hold numbers."""

@@ -24,7 +24,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def opened(dataset: str, root: Path | None, split: str = "test", limit: int | None = None) -> ExampleSet:
-    return open_examples(dataset, root=root, split=split, limit=WORLD_N if dataset == "world" else limit)
+    return open_examples(dataset, root=root, split=split, limit=WORLD_N if dataset.startswith("world") else limit)
 
 
 @pytest.fixture(params=DATASETS)
@@ -46,7 +46,7 @@ def same(a: Example, b: Example) -> bool:
 
 
 def test_there_is_a_layout_for_every_dataset_that_is_read() -> None:
-    assert {"world", *LAYOUTS} == set(DATASETS)
+    assert {"world", "world-haze", *LAYOUTS} == set(DATASETS)
 
 
 def test_arrays_have_their_types_and_the_shape_of_the_image(examples: ExampleSet) -> None:

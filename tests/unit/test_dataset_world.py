@@ -79,3 +79,14 @@ def test_the_last_region_of_a_split_is_not_the_first_of_the_next() -> None:
     with pytest.raises(BadInput, match="the split has 1 to 4"):
         WorldExamples("train", 5, offset=world.MAX_REGIONS - 1)
     assert WorldExamples("train", 4, offset=world.MAX_REGIONS - 1)[3].image_id.startswith("399999999/")
+
+
+def test_a_hazy_day_changes_pixels_and_nothing_else() -> None:
+    clear, hazy = WorldExamples("val", 6), WorldExamples("val", 6, look="haze")
+    assert clear.fingerprint != hazy.fingerprint
+    for i in range(6):
+        a, b = clear[i], hazy[i]
+        assert (a.query, a.image_id) == (b.query, b.image_id)
+        assert np.array_equal(a.mask, b.mask)
+        assert b.image.std() < a.image.std()
+        assert np.abs(b.image.astype(float) - (0.6 * a.image + 0.4 * np.asarray((205, 210, 215)))).max() <= 1

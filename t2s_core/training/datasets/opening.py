@@ -7,6 +7,7 @@ from typing import cast, get_args
 
 from t2s_core.errors import BadInput
 from t2s_core.training.examples import ExampleSet
+from t2s_core.world.looks import Look
 from t2s_core.world.queries import Split
 
 _OPENERS = {
@@ -17,7 +18,8 @@ _OPENERS = {
     "risbench": "t2s_core.training.datasets.risbench:open_risbench",
     "curated": "t2s_core.training.datasets.curated:open_curated",
 }
-DATASETS = ("world", *_OPENERS)
+_DRAWN: dict[str, Look] = {"world": "clear", "world-haze": "haze"}
+DATASETS = (*_DRAWN, *_OPENERS)
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -26,10 +28,10 @@ def open_examples(dataset: str, *, root: Path | None, split: str, limit: int | N
 
     Args:
         dataset: One of `DATASETS`.
-        root: The directory that the dataset was unpacked into; None for the world, which is drawn.
+        root: The directory that the dataset was unpacked into; None for the worlds, which are drawn.
         split: One of `SPLITS`.
         limit: At most so many examples, bad ones included, spread evenly over the split; all if None. The world has
-            exactly as many as are asked for.
+            exactly as many as are asked for; `world-haze` is the same world on a hazy day.
 
     Raises:
         BadInput: All that is wrong with the arguments, or what the directory lacks, or that the split is empty.
@@ -38,9 +40,9 @@ def open_examples(dataset: str, *, root: Path | None, split: str, limit: int | N
     problems: list[str] = []
     if dataset not in DATASETS:
         problems.append(f"dataset {dataset!r} is unknown; use one of {', '.join(DATASETS)}")
-    elif dataset == "world" and root is not None:
-        problems.append(f"dataset 'world' is drawn, not read from {root}; leave out --root")
-    elif dataset != "world" and root is None:
+    elif dataset in _DRAWN and root is not None:
+        problems.append(f"dataset {dataset!r} is drawn, not read from {root}; leave out --root")
+    elif dataset not in _DRAWN and root is None:
         problems.append(f"dataset {dataset!r} is read from a directory; name it with --root")
     if split not in SPLITS:
         problems.append(f"split {split!r} is unknown; use one of {', '.join(SPLITS)}")
@@ -51,7 +53,7 @@ def open_examples(dataset: str, *, root: Path | None, split: str, limit: int | N
     if root is None:
         from t2s_core.training.datasets.world import WorldExamples
 
-        return WorldExamples(cast("Split", split), limit)
+        return WorldExamples(cast("Split", split), limit, look=_DRAWN[dataset])
     module, _, name = _OPENERS[dataset].partition(":")
     opener = cast("Callable[[Path, str, int | None], ExampleSet]", getattr(importlib.import_module(module), name))
     return opener(root.expanduser(), split, limit)

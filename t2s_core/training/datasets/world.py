@@ -11,6 +11,7 @@ from t2s_core.errors import BadInput
 from t2s_core.training.datasets.files import digest
 from t2s_core.training.examples import BadExample, Example
 from t2s_core.world.draw import Region, draw_region
+from t2s_core.world.looks import Look, seen
 from t2s_core.world.queries import FIRST_SEED, QueryDraw, Split
 from t2s_core.world.samples import REGION_PX, TILES_PER_REGION, make_sample, visible_px
 from t2s_core.world.tiles import cut_tile
@@ -26,7 +27,7 @@ _STREAM = 41
 
 
 class WorldExamples:
-    """See `examples.ExampleSet`. Example `i` depends on the split, `i`, the rate and the offset alone."""
+    """See `examples.ExampleSet`. Example `i` depends on the split, `i`, the rate, the offset and the look alone."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class WorldExamples:
         *,
         offset: int = 0,
         side_px: int = 256,
+        look: Look = "clear",
     ) -> None:
         """Describe `n` examples on tiles of `side_px`; drawing waits.
 
@@ -45,6 +47,7 @@ class WorldExamples:
             absent_rate: Share of questions whose target is not in the tile.
             offset: First region of the split to use.
             side_px: Of the square tiles.
+            look: The day on which it is seen; questions and masks are the same on all.
 
         Raises:
             BadInput: A number is out of range.
@@ -62,7 +65,8 @@ class WorldExamples:
         ]
         if problems:
             raise BadInput(*problems)
-        self.name = f"world/{split}"
+        self.name = f"world/{split}" if look == "clear" else f"world-{look}/{split}"
+        self.look: Look = look
         self.split, self.absent_rate, self.offset, self.side_px = split, absent_rate, offset, side_px
 
     @property
@@ -92,7 +96,7 @@ class WorldExamples:
             if query is not None:
                 sample = make_sample(tile, query)
                 # A copy: the tile is a view of a region that is kept.
-                image = np.array(sample.image)
+                image = np.array(seen(sample.image, self.look))
                 return Example(
                     f"{at}", f"{seed}/{x},{y},{self.side_px}", image, query.text, query.category, sample.mask
                 )
