@@ -36,7 +36,7 @@ def test_all_wrong_arguments_are_told_at_once() -> None:
     told = problems_of("earthraeson", split="dev", limit=0)
     assert len(told) == 3
     assert "'earthraeson'" in told[0]
-    assert "world, earthreason, rrsisd, refsegrs, risbench, curated" in told[0]
+    assert "world, world-haze, earthreason, rrsisd, refsegrs, risbench, curated" in told[0]
     assert "'dev'" in told[1]
     assert "train, val, test" in told[1]
     assert "limit 0" in told[2]
