@@ -6,6 +6,7 @@ import pytest
 import torch
 from fakes import BoxSegmenter, fake_profile
 from pydantic import ValidationError
+from tiny_models import save_qwen2_5_vl
 from transformers import TrainingArguments
 from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
@@ -13,7 +14,7 @@ from trl.import_utils import is_vllm_available
 from t2s_core.errors import BadInput
 from t2s_core.training.arguments import on_one_device, questions_per_process
 from t2s_core.training.datasets.world import WorldExamples
-from t2s_core.training.grpo import _config, train
+from t2s_core.training.grpo import _config, _load, train
 from t2s_core.training.settings import TrainSettings
 
 
@@ -89,3 +90,17 @@ def test_vllm_that_is_missing_is_said_with_the_way_out(tmp_path: Path) -> None:
 def test_vllm_without_a_gpu_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("t2s_core.training.grpo.is_vllm_available", lambda: True)
     assert "no CUDA device" in refused(tmp_path)
+
+
+def test_no_gradient_is_computed_in_a_frozen_vision_tower(tmp_path: Path) -> None:
+    start = save_qwen2_5_vl(tmp_path)
+    for frozen in (True, False):
+        model, _ = _load(start, TrainSettings(freeze_vision=frozen))
+        model.enable_input_require_grads()  # as TRL does under gradient checkpointing
+        seen: list[bool] = []
+        model.model.visual.register_forward_hook(
+            lambda _module, _inputs, output, seen=seen: seen.append(output.pooler_output.requires_grad)
+        )
+        grid = torch.tensor([[1, 4, 4]])
+        model.model.visual(torch.rand(16, 3 * 2 * 8 * 8), grid_thw=grid)
+        assert seen == [not frozen]
