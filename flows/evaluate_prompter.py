@@ -1,12 +1,11 @@
-"""Scoring a prompter as a Prefect flow: the same as `t2s evaluate`, with the scores as an artifact of the run."""
+"""Scoring a prompter as a Prefect flow: the same as `t2s evaluate`, with its scores and worst cases as artifacts."""
 
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 
+from flows.artifacts import show_scores
 from pipeline.evaluation import EvaluationSpec
-from t2s_core.training.evaluation_tables import ablation_rows, score_rows
 from tasks.training import evaluate_prompter as evaluate_task
 
 
@@ -16,7 +15,7 @@ def evaluate_prompter(spec: EvaluationSpec, out: str | None = None, device: str 
 
     Args:
         spec: The data set, the models, and what of a reply the segmenter is shown.
-        out: A path or any fsspec URL for scores, samples and gallery; None for the artifact alone.
+        out: A path or any fsspec URL for scores, samples and gallery; None for the table of scores alone.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
@@ -25,12 +24,5 @@ def evaluate_prompter(spec: EvaluationSpec, out: str | None = None, device: str 
 
     """
     document = evaluate_task(spec, out, device)
-    create_table_artifact(
-        key=f"scores-{spec.dataset}",
-        table=ablation_rows(document) if spec.is_ablation else score_rows(document),
-        description=(
-            f"{document['n']} samples of {document['dataset']} ({document['n_bad']} could not be used), "
-            f"prompter {document['prompter']}"
-        ),
-    )
+    show_scores(spec, document, out)
     return document

@@ -1,14 +1,17 @@
-"""The nightly job as a Prefect flow: curate, train, evaluate, decide; the decision is an artifact of the run."""
+"""The nightly job as a Prefect flow: curate, train, evaluate, decide; each one's artifacts, and the decision."""
 
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
+from flows.artifacts import show_decision, show_scores, show_training
 from flows.curate_tiles import curate_tiles
 from pipeline.curate_spec import CurationSpec
+from pipeline.evaluation import EvaluationSpec
 from pipeline.nightly import NightOutcome, NightSpec, Steps, run_night
+from pipeline.training import TrainSpec
+from t2s_core.training.grpo import TrainOutcome
 from tasks.training import evaluate_prompter, train_prompter
 
 
@@ -26,15 +29,23 @@ def retrain_nightly(spec: NightSpec, folder: Path) -> NightOutcome:
         RuntimeError: Training was stopped by its watchdog.
 
     """
-    outcome = run_night(spec, folder, Steps(_curate, train_prompter, evaluate_prompter))
-    create_markdown_artifact(
-        key="nightly-decision",
-        markdown=f"**{outcome.decision.why}**\n\nChallenger {outcome.challenger}, champion now {outcome.champion}.",
-        description="Whether tonight's prompter became champion, and why",
-    )
+    outcome = run_night(spec, folder, Steps(_curate, _train, _evaluate))
+    show_decision(outcome)
     return outcome
 
 
 def _curate(spec: CurationSpec, out: str) -> dict[str, Any]:
     document: dict[str, Any] = curate_tiles(spec, out)
+    return document
+
+
+def _train(spec: TrainSpec, folder: Path, device: str) -> TrainOutcome:
+    outcome = train_prompter(spec, folder, device)
+    show_training(folder, outcome)
+    return outcome
+
+
+def _evaluate(spec: EvaluationSpec, out: str, device: str) -> dict[str, Any]:
+    document = evaluate_prompter(spec, out, device)
+    show_scores(spec, document, out, who=Path(out).name)
     return document

@@ -1,16 +1,13 @@
-"""Training a prompter as a Prefect flow: the same as `t2s train`, with its curves as an artifact of the run."""
+"""Training a prompter as a Prefect flow: the same as `t2s train`, with its curves as artifacts of the run."""
 
 from pathlib import Path
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 
+from flows.artifacts import show_training
 from pipeline.training import TrainSpec
-from t2s_core.training.curves import CurveTable
 from t2s_core.training.grpo import TrainOutcome
 from tasks.training import train_prompter as train_task
-
-SHOWN = ("reward", "kl", "completions/mean_length", "held_out/giou", "held_out/format_rate")
 
 
 @flow(name="train-prompter", persist_result=False)
@@ -28,10 +25,5 @@ def train_prompter(spec: TrainSpec, folder: Path, device: str = "auto") -> Train
 
     """
     outcome = train_task(spec, folder, device)
-    table = CurveTable(folder)
-    create_table_artifact(
-        key="training-curves",
-        table=[{"curve": name, "first": table.first(name), "last": table.last(name)} for name in SHOWN],
-        description=f"{outcome.status.value} at step {outcome.steps}. {outcome.reason}",
-    )
+    show_training(folder, outcome)
     return outcome

@@ -17,10 +17,11 @@ from t2s_core.registry import check_prompter, check_segmenter, load_prompter, lo
 from t2s_core.training.evaluate import BATCH_SIZE, Evaluation, Setting, evaluate
 from t2s_core.training.evaluation_tables import ablation, samples_parquet, scores
 from t2s_core.training.examples import ExampleSet
-from t2s_core.training.gallery import page
+from t2s_core.training.gallery import page, sheet
 from t2s_core.training.prompt_kinds import PromptKind
 
-SCORES, SAMPLES, GALLERY, ABLATION = "scores.json", "samples.parquet", "gallery.html", "ablation.json"
+SCORES, SAMPLES, ABLATION = "scores.json", "samples.parquet", "ablation.json"
+GALLERY, WORST = "gallery.html", "worst.jpg"
 N_WORST = 24
 """Cases in the gallery."""
 
@@ -96,8 +97,8 @@ def run_evaluation(
     """Score the models, write what came of it, return the document.
 
     Args:
-        spec: One setting gives scores.json, samples.parquet and gallery.html; several give ablation.json and
-            samples.parquet.
+        spec: One setting gives scores.json, samples.parquet, gallery.html and worst.jpg; several give ablation.json
+            and samples.parquet.
         out: A path or any fsspec URL; None writes nothing.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         batch_size: Samples in a call of the models.
@@ -139,6 +140,7 @@ def _write(store: Store, document: dict[str, Any], evaluations: list[Evaluation]
     store.write(SAMPLES, samples_parquet(evaluations))
     if len(evaluations) == 1:
         store.write(GALLERY, page(evaluations[0]))
+        store.write(WORST, sheet(evaluations[0]))
     name = SCORES if len(evaluations) == 1 else ABLATION
     store.write(name, (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 

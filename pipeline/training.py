@@ -106,10 +106,12 @@ def run_training(spec: TrainSpec, folder: Path, *, device: str = "auto") -> "Tra
     opened = open_training(spec)
     try:
         from t2s_core.training.grpo import train
+        from t2s_core.training.processes import join
     except ImportError as error:
         raise BadInput(f"training needs {error.name}; install t2s[train]") from error
     from t2s_core.devices import device_name
 
+    join()  # before a device is named: each process's `cuda` is its own
     segmenter = load_segmenter(spec.segmenter, device=device_name(device))
     return train(
         prompter_directory(opened.prompter),

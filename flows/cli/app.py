@@ -57,3 +57,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)  # noqa: T201
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -31,6 +31,8 @@ def train(
     """Train a prompter from masks alone (GRPO); the segmenter stays as it is.
 
     Run the same command again after an interruption or when its minutes are spent: it goes on where it stopped.
+    On several GPUs: `accelerate launch --config_file infra/accelerate/ddp.yaml -m flows.cli.app train ...`
+    shares each step's questions among them.
 
     Examples:
       t2s train --dataset world --out training --steps 300
@@ -57,6 +59,10 @@ def train(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("t2s_core.training").setLevel(logging.INFO)  # to stderr: stdout is the outcome's
     outcome = run_training(spec, out, device=device)
+    from t2s_core.training.processes import is_main
+
+    if not is_main():
+        raise typer.Exit(EXIT_CODES[outcome.status.value])
     document = {
         "status": outcome.status.value,
         "reason": outcome.reason,

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from t2s_core.training.curves import CurveTable
+from t2s_core.training.processes import agreed
 from t2s_core.training.settings import Watch
 
 logger = logging.getLogger(__name__)
@@ -41,18 +42,22 @@ class Curves(TrainerCallback):
     ) -> None:
         logs = logs or {}
         self.table.add(state.global_step, logs)
-        if state.global_step % 10 == 0 and "reward" in logs:
+        if state.is_world_process_zero and state.global_step % 10 == 0 and "reward" in logs:
             shown = {"reward": "reward", "kl": "KL", "completions/mean_length": "tokens", "step_time": "s a step"}
             text = ", ".join(f"{label} {float(logs[name]):.3g}" for name, label in shown.items() if name in logs)
             logger.info("step %d of %d: %s", state.global_step, state.max_steps, text)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.table.write()
+        self._write(state)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.table.write()
+        self._write(state)
+
+    def _write(self, state: TrainerState) -> None:
+        if state.is_world_process_zero:  # all have the same numbers
+            self.table.write()
 
 
 class Budget(TrainerCallback):
@@ -64,7 +69,7 @@ class Budget(TrainerCallback):
         self.spent = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if time.monotonic() >= self.end_s:
+        if agreed(time.monotonic() >= self.end_s or None):
             self.spent = control.should_save = control.should_training_stop = True
 
 
@@ -88,7 +93,7 @@ class Watchdog(TrainerCallback):
     ) -> None:
         if logs is None or "reward" not in logs:
             return
-        self.reason = self.reason or self._fault(logs)
+        self.reason = agreed(self.reason or self._fault(logs))
         if self.reason:
             self.reason = f"step {state.global_step}: {self.reason}"
             control.should_training_stop = True
@@ -126,21 +131,23 @@ class HeldOut(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step == 0:
-            self._add(0)
+            self._add(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % self.steps == 0:
-            self._add(state.global_step)
+            self._add(state)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step != self._last:
-            self._add(state.global_step)
-        self.curves.table.write()
+            self._add(state)
+            self.curves.on_train_end(args, state, control)
 
-    def _add(self, step: int) -> None:
+    def _add(self, state: TrainerState) -> None:
         values = self.measure()
-        self.curves.table.add(step, values)
-        logger.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
-        self._last = step
+        self.curves.table.add(state.global_step, values)
+        if state.is_world_process_zero:
+            text = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+            logger.info("step %d: %s", state.global_step, text)
+        self._last = state.global_step

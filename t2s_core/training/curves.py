@@ -41,13 +41,19 @@ class CurveTable:
         """Forget what lies beyond a step."""
         self.rows = [row for row in self.rows if row[0] <= step]
 
-    def first(self, name: str) -> float | None:
-        """The oldest value of a name."""
-        return next((value for _, found, value in self.rows if found == name), None)
+    def thinned(self, n_rows: int) -> list[tuple[int, dict[str, float]]]:
+        """Steps with what the curves of `NAMES` have there: at most `n_rows`, evenly spread, the last among them.
 
-    def last(self, name: str) -> float | None:
-        """The newest value of a name."""
-        return next((value for _, found, value in reversed(self.rows) if found == name), None)
+        Curves that are measured now and then (held-out scores) keep their steps before the others do.
+        """
+        rows: dict[int, dict[str, float]] = {}
+        for step, name, value in self.rows:
+            if name in NAMES:
+                rows.setdefault(step, {})[name] = value
+        steps = sorted(rows)
+        measured = _spread([step for step in steps if any(n.startswith("held_out") for n in rows[step])], n_rows)
+        others = _spread([step for step in steps if step not in measured], n_rows - len(measured))
+        return [(step, rows[step]) for step in sorted({*measured, *others})]
 
     def write(self) -> None:
         """Write table and picture, each at once."""
@@ -79,3 +85,10 @@ class CurveTable:
             axes.set_xlabel("step", fontsize=8)
             axes.grid(visible=True, alpha=0.3)
         figure.savefig(file, dpi=100)
+
+
+def _spread(steps: list[int], n: int) -> list[int]:
+    """At most n of the steps, evenly spread, the last among them."""
+    if len(steps) <= n:
+        return steps
+    return [steps[-1 - round(i * (len(steps) - 1) / max(n - 1, 1))] for i in range(n)]

@@ -1,4 +1,4 @@
-"""The worst cases of an evaluation as one page: a file that opens anywhere, offline, and loads nothing."""
+"""The worst cases of an evaluation: a page that opens anywhere, offline, and loads nothing; and one small picture."""
 
 import base64
 import io
@@ -18,6 +18,7 @@ TRUTH, PREDICTED, PROMPT, NEGATIVE = (255, 255, 255), (230, 80, 0), (0, 230, 255
 _SIDE_PX = 480
 """Pictures are drawn about this large: small tiles are enlarged so that outlines stay thin, large ones reduced."""
 _MAX_REPLY_CHARS = 4_000
+_SHEET_CASES, _SHEET_COLUMNS, _SHEET_PX, _SHEET_CHARS = 8, 4, 280, 44
 _STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1.5rem; color: #1b1b1b }
@@ -45,6 +46,26 @@ def page(evaluation: Evaluation) -> bytes:
         f"{_key(NEGATIVE, 'negative points')}{_key((0, 0, 0), 'not valid, not counted')}</p>{body}</body></html>\n"
     )
     return text.encode("utf-8", "replace")
+
+
+def sheet(evaluation: Evaluation) -> bytes:
+    """The first of `evaluation.worst` side by side, each above its IoU and question: a JPEG to look at in passing."""
+    cases = evaluation.worst[:_SHEET_CASES]
+    side, line = _SHEET_PX, 18
+    rows = -(-len(cases) // _SHEET_COLUMNS)
+    canvas = PillowImage.new("RGB", (_SHEET_COLUMNS * side, max(rows, 1) * (side + line)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for place, case in enumerate(cases):
+        x, y = place % _SHEET_COLUMNS * side, place // _SHEET_COLUMNS * (side + line)
+        shown = PillowImage.fromarray(picture(case, evaluation.kind.altered(case.answer.prompts_tile_px)))
+        shown.thumbnail((side - 4, side - 4))
+        canvas.paste(shown, (x + 2, y + 2))
+        text = f"{case.row.iou:.2f} {case.row.query}"
+        # The font that Pillow brings has no glyphs beyond Latin ones.
+        draw.text((x + 2, y + side), text.encode("ascii", "replace").decode()[:_SHEET_CHARS], fill="black")
+    sink = io.BytesIO()
+    canvas.save(sink, "JPEG", quality=80)
+    return sink.getvalue()
 
 
 def picture(case: Case, prompts_tile_px: Sequence[InstancePrompt]) -> Image:

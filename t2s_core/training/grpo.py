@@ -9,7 +9,7 @@ A folder holds one training: `settings.json`, `checkpoints/`, `curves.parquet`, 
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
+from trl.import_utils import is_vllm_available
 
 from t2s_core.devices import machine_faults
 from t2s_core.errors import BadInput
@@ -26,10 +27,11 @@ from t2s_core.ports import Prompter, RawReply, Segmenter
 from t2s_core.profiles import PrompterProfile
 from t2s_core.prompters.qwen_vl import QwenVlPrompter
 from t2s_core.rewards import MaskReward
-from t2s_core.training.arguments import shared_arguments, weights_dtype
+from t2s_core.training.arguments import on_one_device, questions_per_process, shared_arguments, weights_dtype
 from t2s_core.training.callbacks import Budget, Curves, HeldOut, Watchdog
 from t2s_core.training.checkpoints import ReloadsPublishedNames, last_checkpoint
 from t2s_core.training.examples import ExampleSet
+from t2s_core.training.processes import from_all, is_main, main_first
 from t2s_core.training.rows import Rows
 from t2s_core.training.settings import TrainSettings
 from t2s_core.training.supervised import learn_clicks
@@ -94,10 +96,11 @@ def train(
         MachineFault: The segmenter or the device failed.
 
     """
+    _check_rollouts(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(
-        folder, {"start": str(start), "examples": examples.fingerprint, "settings": settings.model_dump(mode="json")}
-    )
+    asked = {"start": str(start), "examples": examples.fingerprint, "settings": settings.model_dump(mode="json")}
+    with main_first():
+        _claim(folder, asked)
     budget = Budget(settings.minutes) if settings.minutes else None
     if settings.supervised_steps:
         start = _after_clicks(start, examples, profile, folder, settings)
@@ -112,7 +115,7 @@ def train(
     with machine_faults("training"):
         trainer = _Trainer(
             model=model,
-            args=_config(folder / "checkpoints", settings, profile),
+            args=on_one_device(_config(folder / "checkpoints", settings, profile)),
             reward_funcs=[_reward(rows, MaskReward(segmenter, profile), processor.tokenizer)],
             train_dataset=rows.dataset(),
             processing_class=processor,
@@ -131,15 +134,29 @@ def train(
             if budget and budget.spent and trainer.state.global_step < settings.steps
             else TrainStatus.FINISHED
         )
-    _write_model(trainer.accelerator.unwrap_model(trainer.model), start, folder / "model")
+    bad = {index: why for found in from_all(rows.bad) for index, why in found.items()}
     outcome = TrainOutcome(
-        status, watchdog.reason or "", trainer.state.global_step, str(folder / "model"), tuple(rows.bad.values())
+        status, watchdog.reason or "", trainer.state.global_step, str(folder / "model"), tuple(bad.values())
     )
-    (folder / "outcome.json").write_text(json.dumps(asdict(outcome), indent=2) + "\n", encoding="utf-8")
+    with main_first():
+        if is_main():
+            _write_model(trainer.accelerator.unwrap_model(trainer.model), start, folder / "model")
+            (folder / "outcome.json").write_text(json.dumps(asdict(outcome), indent=2) + "\n", encoding="utf-8")
     return outcome
 
 
-def _claim(folder: Path, what: dict[str, object]) -> None:
+def _check_rollouts(settings: TrainSettings) -> None:
+    """Find what vLLM would miss before anything is loaded. Raises `BadInput`."""
+    if settings.rollouts != "vllm":
+        return
+    way_out = "or use `rollouts: transformers`"
+    if not is_vllm_available():
+        raise BadInput(f"rollouts=vllm: no usable vllm is installed; install one that fits this torch, {way_out}")
+    if not torch.cuda.is_available():
+        raise BadInput(f"rollouts=vllm: this machine has no CUDA device; train on one that has, {way_out}")
+
+
+def _claim(folder: Path, what: Mapping[str, object]) -> None:
     """Refuse a folder that holds a training with other settings; budgets may differ from call to call."""
     file = folder / "settings.json"
     text = json.dumps(what, indent=2) + "\n"
@@ -148,7 +165,7 @@ def _claim(folder: Path, what: dict[str, object]) -> None:
         return
     earlier = json.loads(file.read_text(encoding="utf-8"))
     for document in (earlier, now := json.loads(text)):
-        for free in ("minutes", "steps"):
+        for free in ("minutes", "steps", "vllm_server", "vllm_memory"):
             document["settings"].pop(free, None)
     changed = sorted(
         {key for key in ("start", "examples") if earlier[key] != now[key]}
@@ -187,15 +204,11 @@ def _lora(settings: TrainSettings) -> LoraConfig | None:
 
 
 def _config(checkpoints: Path, settings: TrainSettings, profile: PrompterProfile) -> GRPOConfig:
-    per_pass = settings.questions_per_pass or settings.questions_per_step
-    if settings.questions_per_step % per_pass:
-        raise BadInput(
-            f"questions_per_pass={per_pass} does not divide questions_per_step={settings.questions_per_step}"
-        )
+    per_pass, passes = questions_per_process(settings)
     return GRPOConfig(
         output_dir=str(checkpoints),
         per_device_train_batch_size=per_pass * settings.group_size,
-        gradient_accumulation_steps=settings.questions_per_step // per_pass,
+        gradient_accumulation_steps=passes,
         num_generations=settings.group_size,
         max_completion_length=settings.max_new_tokens or profile.max_new_tokens,
         temperature=settings.temperature,
@@ -208,8 +221,10 @@ def _config(checkpoints: Path, settings: TrainSettings, profile: PrompterProfile
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         max_steps=settings.steps,
-        use_vllm=settings.vllm,
-        vllm_mode="colocate",
+        use_vllm=settings.rollouts == "vllm",
+        vllm_mode="colocate" if settings.vllm_server is None else "server",
+        vllm_server_base_url=settings.vllm_server,
+        vllm_gpu_memory_utilization=settings.vllm_memory,
         save_total_limit=3,
         **shared_arguments(settings),
     )
@@ -261,7 +276,9 @@ def _after_clicks(
         model, processor = _load(start, settings)
         rows = Rows(examples, profile, processor.tokenizer)
         learn_clicks(model, processor, rows, folder=folder / "supervised", settings=settings)
-        _write_model(model, start, target)
+        with main_first():
+            if is_main():
+                _write_model(model, start, target)
     return target
 
 

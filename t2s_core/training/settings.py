@@ -1,8 +1,8 @@
 """What a training run is told: everything that changes its result, in one document."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Strict(BaseModel):
@@ -60,8 +60,12 @@ class TrainSettings(_Strict):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """What is computed in on a GPU; a CPU computes in float32."""
     gradient_checkpointing: bool = False
-    vllm: bool = False
-    """Sample replies with vLLM on the same GPU, where it is installed."""
+    rollouts: Literal["transformers", "vllm"] = "transformers"
+    """What samples replies while training; `vllm`, where it is installed, is faster on large models."""
+    vllm_server: str | None = None
+    """URL of a `vllm serve` on GPUs of its own; None samples on the GPU that trains."""
+    vllm_memory: float = Field(default=0.3, gt=0, lt=1)
+    """Share of the GPU that vLLM may take where it samples on the GPU that trains."""
     save_steps: int = Field(default=50, ge=1)
     held_out_steps: int = Field(default=200, ge=1)
     """Between measurements on held-out examples."""
@@ -69,3 +73,11 @@ class TrainSettings(_Strict):
     """Held-out examples of each measurement; 0 for none."""
     seed: int = 0
     watch: Watch = Watch()
+
+    @model_validator(mode="after")
+    def _server_is_for_vllm(self) -> Self:
+        if self.vllm_server is not None and self.rollouts != "vllm":
+            raise ValueError(
+                f"vllm_server={self.vllm_server} would be asked nothing; add `rollouts: vllm`, or leave it out"
+            )
+        return self

@@ -7,7 +7,7 @@ from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from t2s_core.devices import machine_faults
-from t2s_core.training.arguments import shared_arguments
+from t2s_core.training.arguments import on_one_device, questions_per_process, shared_arguments
 from t2s_core.training.checkpoints import ReloadsPublishedNames, last_checkpoint
 from t2s_core.training.rows import Rows
 from t2s_core.training.settings import TrainSettings
@@ -20,11 +20,13 @@ class _Trainer(ReloadsPublishedNames, SFTTrainer):
 def learn_clicks(model: Any, processor: Any, rows: Rows, *, folder: Path, settings: TrainSettings) -> None:
     """Train the model in place for `settings.supervised_steps`; a later call on the folder goes on.
 
-    Raises `MachineFault` where the device failed.
+    Raises `MachineFault` where the device failed, `BadInput` where processes cannot share a step's questions.
     """
+    per_pass, passes = questions_per_process(settings)
     config = SFTConfig(
         output_dir=str(folder),
-        per_device_train_batch_size=settings.questions_per_step,
+        per_device_train_batch_size=per_pass,
+        gradient_accumulation_steps=passes,
         max_length=None,  # a truncated prompt would lack part of its image
         completion_only_loss=True,
         learning_rate=settings.supervised_learning_rate,
@@ -37,7 +39,10 @@ def learn_clicks(model: Any, processor: Any, rows: Rows, *, folder: Path, settin
     )
     with machine_faults("supervised training"):
         trainer = _Trainer(
-            model=model, args=config, train_dataset=rows.dataset(taught=True), processing_class=processor
+            model=model,
+            args=on_one_device(config),
+            train_dataset=rows.dataset(taught=True),
+            processing_class=processor,
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))

@@ -96,7 +96,8 @@ def test_everything_is_written_to_out(t2s: Command, models: Models, tmp_path: Pa
     code, out, _ = t2s(*options(models), "--limit", 4, "--split", "val", "--out", tmp_path / "scores", "--json")
     assert code == 0
     document = json.loads(out)
-    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == ["gallery.html", "samples.parquet", "scores.json"]
+    written = ["gallery.html", "samples.parquet", "scores.json", "worst.jpg"]
+    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == written
     assert json.loads((tmp_path / "scores" / "scores.json").read_text()) == document
     rows = pq.read_table(tmp_path / "scores" / "samples.parquet").to_pylist()
     assert [row["example_id"] for row in rows] == list("0123")

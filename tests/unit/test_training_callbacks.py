@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from t2s_core.training.callbacks import Watchdog
+from t2s_core.training.callbacks import Curves, Watchdog
 from t2s_core.training.curves import CurveTable
 from t2s_core.training.settings import Watch
 
@@ -60,9 +60,37 @@ def test_curves_survive_a_reading_and_a_cut(tmp_path: Path) -> None:
     again = CurveTable(tmp_path)
     assert again.rows == table.rows
     again.cut(3)
-    assert (again.first("reward"), again.last("reward"), again.last("kl")) == (0.5, 1.5, None)
+    assert [value for _, name, value in again.rows if name == "reward"] == [0.5, 1.0, 1.5]
 
 
 def test_an_empty_table_can_be_written(tmp_path: Path) -> None:
     CurveTable(tmp_path).write()
     assert CurveTable(tmp_path).rows == []
+
+
+def test_a_long_table_is_thinned_to_its_measurements_and_its_last_step(tmp_path: Path) -> None:
+    table = CurveTable(tmp_path)
+    for step in range(1, 201):
+        table.add(step, {"reward": 1.0, "learning_rate": 1e-6} | ({"held_out/giou": 0.5} if step % 50 == 0 else {}))
+    rows = table.thinned(20)
+    steps = [step for step, _ in rows]
+    assert len(steps) == 20
+    assert steps == sorted(set(steps))
+    assert {50, 100, 150, 200} <= set(steps)
+    assert all(row["reward"] == 1.0 and "learning_rate" not in row for _, row in rows)
+
+
+def test_a_short_table_keeps_every_step(tmp_path: Path) -> None:
+    table = CurveTable(tmp_path)
+    table.add(1, {"reward": 1.0})
+    table.add(2, {"kl": 0.5})
+    assert table.thinned(20) == [(1, {"reward": 1.0}), (2, {"kl": 0.5})]
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_the_main_process_alone_writes_curves(tmp_path: Path, main: bool) -> None:
+    curves, arguments = Curves(tmp_path), TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    state = TrainerState(global_step=1, is_world_process_zero=main)
+    curves.on_log(arguments, state, TrainerControl(), {"reward": 1.0})
+    curves.on_save(arguments, state, TrainerControl())
+    assert (tmp_path / "curves.parquet").exists() == main
