@@ -108,5 +108,5 @@ def test_the_pair_answers_questions_about_unseen_tiles(prompter: Path) -> None:
     chosen = list(samples("val", 24, 0.5))
     table = score(chosen, answer(load_engine(prompter.parent), chosen))
     # Far below what the card says of hundreds of samples, far above what answering at random reaches.
-    assert table["giou"]["value"] > 0.3  # type: ignore[index]
-    assert table["format_rate"]["value"] > 0.8  # type: ignore[index]
+    assert table["giou"]["value"] > 0.8  # type: ignore[index]
+    assert table["format_rate"]["value"] > 0.95  # type: ignore[index]
