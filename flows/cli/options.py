@@ -8,9 +8,7 @@ import typer
 
 Scenes = Annotated[
     list[str],
-    typer.Argument(
-        metavar="SCENE...", help="GeoTIFFs or STAC items: paths, globs, directories, URLs.", show_default=False
-    ),
+    typer.Argument(metavar="SCENE...", help="GeoTIFFs, STAC items: paths, globs, folders, URLs.", show_default=False),
 ]
 QueryTexts = Annotated[
     list[str] | None, typer.Option("--query", "-q", help="A question in plain language; repeat for more.")
