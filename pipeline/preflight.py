@@ -11,6 +11,7 @@ import fsspec
 from pipeline.aoi import Aoi, place
 from pipeline.geodesy import geographic_crs
 from pipeline.georef import proj_crs
+from pipeline.levels import MAX_LEVEL, gsd_problems, side_problem
 from pipeline.queries import Query
 from pipeline.rasters import is_url
 from pipeline.scenes import Problem, Resolved, Scene
@@ -19,7 +20,6 @@ from t2s_core.registry import check_prompter, check_segmenter
 
 MIN_TILE_PX = 64
 MAX_TILE_PX = 4096
-MAX_LEVEL = 64
 OUTPUT_BYTES_PER_PIXEL = 0.5
 """Per scene pixel and query: compressed probability, mask and their overviews, tile results, features. Generous."""
 T = TypeVar("T")
@@ -37,6 +37,7 @@ def preflight(
     prompter: str | None,
     segmenter: str,
     aoi: Aoi | None = None,
+    gsd_m: float | None = None,
     earlier: Sequence[Problem] = (),
 ) -> list[Problem]:
     """All problems, in the order scenes, queries and area (`earlier`), options, area, output, models.
@@ -54,6 +55,7 @@ def preflight(
         threshold: the run's.
         prompter: as `t2s_core.registry` names it; None where `earlier` says already what is wrong with it.
         segmenter: as the user named it.
+        gsd_m: of the tiles; None for the scenes' own.
         aoi: None for whole scenes, or where it could not be read.
         earlier: problems of what could not even be read, as `attempt` collects them.
     """
@@ -62,6 +64,7 @@ def preflight(
         problems.append(Problem("SCENE", "no scene is given; name GeoTIFF files, directories or globs."))
     problems += body_problems(resolved.scenes)
     problems += geometry_problems(tile_px, overlap_px, levels)
+    problems += gsd_problems(gsd_m, resolved.scenes, levels, tile_px)
     problems += threshold_problems(threshold)
     if aoi is not None:
         problems += place(aoi, resolved.scenes).problems
@@ -97,6 +100,8 @@ def geometry_problems(tile_px: int | None, overlap_px: int | None, levels: Seque
     for level in sorted({v for v in levels if v < 1 or v > MAX_LEVEL or v & (v - 1)}):
         text = f"level {level} is not a power of two up to {MAX_LEVEL}; use e.g. 1,2,4."
         problems.append(Problem("--levels", text))
+    if side := side_problem(max((v for v in levels if v <= MAX_LEVEL), default=1), tile_px):
+        problems.append(Problem("--levels", side))
     if len(set(levels)) < len(levels):
         problems.append(Problem("--levels", f"{','.join(map(str, levels))} names a level twice; remove one."))
     return problems

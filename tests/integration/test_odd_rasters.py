@@ -391,3 +391,23 @@ def test_where_pixel_is_point_the_file_names_the_middle_of_a_pixel(tmp_path: Pat
     with Image.open(CASES["pixel is point"].draw(tmp_path)) as image:
         tie_point = dict(image.tag_v2)[33922]
     assert tie_point[3:5] == (500_001.0, 3_999_999.0)
+
+
+def test_a_lake_larger_than_a_tile_is_one_feature_by_its_coarser_level(tmp_path: Path) -> None:
+    """The prompter sees the lake only where it sees all of it."""
+    lake = np.zeros((200, 240), np.bool_)
+    lake[20:180, 30:210] = True
+    path = draw_tiff(tmp_path / "scene.tif", np.repeat(np.where(lake, BRIGHT, DARK)[None], 3, axis=0).astype(np.uint8))
+    whole = reply_text([InstancePrompt((0, 0, TILE_PX, TILE_PX), ((20, 20), (30, 30)))])
+    named = models(tmp_path)
+    write_replies(tmp_path / "replies.jsonl", [("*", QUERY, reply_text([])), ("scene/4/0/0", QUERY, whole)])
+    by_level = {}
+    for levels in ((1,), (1, 4)):
+        outcome = run(spec_of(named, path, queries=[QUERY], levels=levels), tmp_path / f"{levels}")
+        assert outcome.status is RunStatus.SUCCESS
+        by_level[levels] = features_of(tmp_path / f"{levels}")
+    assert len(by_level[1,]) == 0
+    (feature,) = by_level[1, 4].itertuples()
+    found = on_grid(by_level[1, 4], CRS.from_epsg(32633), ~NORTH_UP)
+    assert feature.n_tiles == 1
+    assert shapely.hausdorff_distance(found, polygons_px(lake), densify=0.1) <= 4, "a pixel of its level"

@@ -85,6 +85,9 @@ def test_geometry_problems_say_value_limit_and_way_out() -> None:
     assert overlap.problem == "overlap_px=300 is more than half a 256 px tile; use at most 128."
     assert geometry_problems(None, None, (1, 2, 8)) == []
     assert len(geometry_problems(256, 64, (0, 3, 128))) == 3
+    assert geometry_problems(512, 128, (1, 16)) == []
+    (side,) = geometry_problems(512, 128, (1, 32))
+    assert side.problem.startswith("level 32 makes tiles of 512 px span 16384 scene pixels, more than 8192; use finer")
     assert "twice" in geometry_problems(256, 64, (2, 2))[0].problem
     assert "no level" in geometry_problems(256, 64, ())[0].problem
 
