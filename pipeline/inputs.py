@@ -35,8 +35,8 @@ class Expanded(NamedTuple):
     """What one input came to."""
 
     sources: list[Source]
-    problem: str | None
-    """What is wrong with the input, and the way out."""
+    problems: list[tuple[str, str]]
+    """(the input or the STAC item, what is wrong with it and the way out)."""
 
 
 def expand(given: str) -> Expanded:
@@ -46,22 +46,30 @@ def expand(given: str) -> Expanded:
     `data`; `item.json#KEY` names an asset.
     """
     plain, _, asset = given.removeprefix("file://").partition("#")
-    if Path(plain).suffix.lower() not in _ITEM_SUFFIXES:
+    if not _names_item(plain):
         plain, asset = given.removeprefix("file://"), ""  # "#" may be in any other file's name
     try:
         hrefs, problem = _expand_url(plain) if is_url(plain) else _expand_path(plain)
-        sources = []
-        for href in hrefs:
-            if Path(href).suffix.lower() in _ITEM_SUFFIXES:
-                sources.append(_of_item(href, asset))
-            else:
-                sources.append(Source(href))
-    except _NotAnItem as error:
-        return Expanded([], str(error))
     except Exception as error:  # noqa: BLE001 -- every store's client raises its own kinds; none is lost, each is reported
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        return Expanded([], f"cannot be listed: {reason}; check the address and the credentials.")
-    return Expanded(sources, problem)
+        hrefs, problem = [], f"cannot be listed: {_one_line(error)}; check the address and the credentials."
+    sources, problems = [], [] if problem is None else [(given, problem)]
+    for href in hrefs:
+        try:
+            sources.append(_of_item(href, asset) if _names_item(href) else Source(href))
+        except _NotAnItem as error:
+            problems.append((href, str(error)))
+        except Exception as error:  # noqa: BLE001 -- as above
+            problems.append((href, f"cannot be read: {_one_line(error)}; check the address and the credentials."))
+    return Expanded(sources, problems)
+
+
+def _names_item(href: str) -> bool:
+    path = href.split("?", maxsplit=1)[0] if is_url(href) else href  # what follows may be a signature
+    return Path(path).suffix.lower() in _ITEM_SUFFIXES
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _expand_path(given: str) -> tuple[list[str], str | None]:
@@ -99,36 +107,37 @@ class _NotAnItem(Exception):
     """A JSON file that names no raster; the text says why and what to do."""
 
 
-def _of_item(href: str, asset: str) -> Source:
+def _of_item(href: str, wanted: str) -> Source:
     try:
         item: Any = json.loads(_text(href))
     except ValueError as error:
-        raise _NotAnItem(f"{href} is no JSON ({error}); give a GeoTIFF or a STAC item.") from error
+        raise _NotAnItem(f"is no JSON ({error}); give a GeoTIFF or a STAC item.") from error
     kind = item.get("type") if isinstance(item, dict) else None
     if kind in {"Collection", "Catalog"}:
-        raise _NotAnItem(f"{href} is a STAC {kind.lower()}; name its items, or download them and name their folder.")
-    if kind != "Feature" or not isinstance(item.get("assets"), dict) or "stac_version" not in item:
-        raise _NotAnItem(f"{href} is no STAC item; give a GeoTIFF or a STAC item.")
-    chosen = item["assets"][_asset(href, item["assets"], asset)]
+        raise _NotAnItem(f"is a STAC {kind.lower()}; name its items, or download them and name their folder.")
+    assets = item.get("assets") if kind == "Feature" and "id" in item and "stac_version" in item else None
+    if not isinstance(assets, dict):
+        raise _NotAnItem("is no STAC item; give a GeoTIFF or a STAC item.")
+    assets = {key: asset for key, asset in assets.items() if isinstance(asset, dict) and asset.get("href")}
     properties = item.get("properties") or {}
     taken = properties.get("datetime") or properties.get("start_datetime")
-    return Source(_beside(href, chosen["href"]), str(item["id"]), utc(taken))
+    return Source(_beside(href, assets[_choice(href, assets, wanted)]["href"]), str(item["id"]), utc(taken))
 
 
-def _asset(href: str, assets: dict[str, Any], wanted: str) -> str:
+def _choice(href: str, assets: dict[str, Any], wanted: str) -> str:
     """The asset's key."""
     if wanted:
         if wanted not in assets:
-            raise _NotAnItem(f"{href} has no asset {wanted}; it has {', '.join(assets)}.")
+            raise _NotAnItem(f"has no asset {wanted}; it has {', '.join(assets)}.")
         return wanted
     rasters = [key for key, asset in assets.items() if _may_be_raster(asset)]
-    choices = [[key for key in rasters if role in assets[key].get("roles", [])] for role in _BEST_ROLES]
-    for keys in ([key for key in rasters if key == "visual"], *choices, rasters):
+    by_role = [[key for key in rasters if role in assets[key].get("roles", [])] for role in _BEST_ROLES]
+    for keys in ([key for key in rasters if key == "visual"], *by_role, rasters):
         if len(keys) == 1:
             return keys[0]
     if not rasters:
-        raise _NotAnItem(f"{href} has no raster asset ({', '.join(assets) or 'it has none at all'}); give a GeoTIFF.")
-    raise _NotAnItem(f"{href} has several raster assets ({', '.join(rasters)}); name one: {href}#{rasters[0]}.")
+        raise _NotAnItem(f"has no raster asset ({', '.join(assets) or 'it has none at all'}); give a GeoTIFF.")
+    raise _NotAnItem(f"has several raster assets ({', '.join(rasters)}); name one: {href}#{rasters[0]}.")
 
 
 def _may_be_raster(asset: dict[str, Any]) -> bool:

@@ -134,10 +134,10 @@ def resolve(inputs: Sequence[str], *, bands: tuple[int, ...] | None = None, noda
     problems: list[Problem] = []
     sources: dict[str, Source] = {}
     for given in inputs:
-        found, problem = expand(given)
-        for source in found:
+        found = expand(given)
+        for source in found.sources:
             sources.setdefault(source.href, source)
-        problems += [] if problem is None else [Problem(given, problem)]
+        problems += [Problem(href, problem) for href, problem in found.problems]
     if bands is not None and (len(bands) not in {1, 3} or min(bands) < 1):
         chosen = ",".join(map(str, bands))
         problems.append(Problem("--bands", f"{chosen} is not one or three band numbers from 1; use e.g. 3,2,1."))

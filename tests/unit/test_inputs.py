@@ -1,7 +1,10 @@
 """A STAC item stands for its raster, and says more of the scene than the file does."""
 
 import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import fsspec
@@ -52,7 +55,7 @@ def test_a_span_of_time_counts_from_its_start(tmp_path: Path) -> None:
 )
 def test_one_asset_is_chosen(tmp_path: Path, assets: dict[str, Any], asset: str, chosen: str) -> None:
     found = expand(f"{item(tmp_path / 'item.json', assets)}{asset}")
-    assert found.problem is None
+    assert found.problems == []
     assert [source.href for source in found.sources] == [str(tmp_path / chosen)]
 
 
@@ -86,6 +89,31 @@ def test_what_names_no_raster_is_a_problem_in_one_line(tmp_path: Path, content: 
     (tmp_path / "x.json").write_text(content)
     found = expand(str(tmp_path / "x.json"))
     assert found.sources == []
-    assert why in str(found.problem)
-    assert "\n" not in str(found.problem)
-    assert "has no asset c; it has a" in str(expand(f"{item(tmp_path / 'x.json', {'a': {'href': 'a.tif'}})}#c").problem)
+    ((href, problem),) = found.problems
+    assert href == str(tmp_path / "x.json")
+    assert why in problem
+    assert "\n" not in problem
+
+
+def test_one_bad_item_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    item(tmp_path / "a.json", {"a": {"href": "a.tif"}}, id="one")
+    (tmp_path / "b.json").write_text("{")
+    item(tmp_path / "c.json", {"a": {"href": "c.tif"}}, id="two")
+    found = expand(str(tmp_path / "*.json"))
+    assert [source.name for source in found.sources] == ["one", "two"]
+    assert [href for href, _ in found.problems] == [str(tmp_path / "b.json")]
+    assert expand(f"{tmp_path / 'a.json'}#c").problems == [(str(tmp_path / "a.json"), "has no asset c; it has a.")]
+
+
+def test_items_come_from_servers_with_signatures_in_their_addresses(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="fsspec reads http through it")
+    item(tmp_path / "item.json", {"a": {"href": "./a.tif"}})
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        found = expand(f"{address}/item.json?signature=1#a")
+        gone = expand(f"{address}/gone.json")
+        server.shutdown()
+    assert [source.href for source in found.sources] == [f"{address}/a.tif"]
+    assert "cannot be read" in gone.problems[0][1]
