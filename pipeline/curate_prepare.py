@@ -13,9 +13,10 @@ from pipeline.curate_corrections import CorrectedLayer, FinishedRun, open_run, r
 from pipeline.curate_files import claim_problem
 from pipeline.curate_labels import read_labels
 from pipeline.curate_spec import CurationSpec, label_problems, option_problems
-from pipeline.curate_splits import blocks_of, default_block_m, gsd_m
+from pipeline.curate_splits import blocks_of, default_block_m
 from pipeline.curate_truth import Layer
 from pipeline.curate_words import Vocabulary, read_class_values, read_phrasings, vocabulary
+from pipeline.geodesy import gsd_m
 from pipeline.normalise import Stretch, scene_stretch
 from pipeline.pixels import UnreadablePixels
 from pipeline.plan import grids_for

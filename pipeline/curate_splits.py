@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from pipeline.geodesy import areas_m2, geographic_crs, to_geographic
-from pipeline.georef import proj_crs, shape_yx
+from pipeline.geodesy import geographic_crs, gsd_m
+from pipeline.georef import proj_crs
 from pipeline.tiling import Window
 
 TILES_PER_BLOCK = 8
@@ -133,14 +133,6 @@ class SceneBlocks:
 def blocks_of(geobox: GeoBox, block_m: float) -> SceneBlocks:
     """The blocks over a scene's grid. Raises `BadInput` where its pixels have no place on a body."""
     return SceneBlocks(BlockGrid(block_m, _radius_m(geobox)), geobox, gsd_m(geobox))
-
-
-def gsd_m(geobox: GeoBox) -> float:
-    """Side in metres of a square as large as the scene's middle pixel. Raises `BadInput` as `to_geographic`."""
-    height, width = shape_yx(geobox)
-    pixel = shapely.box(width // 2, height // 2, width // 2 + 1, height // 2 + 1)
-    area = areas_m2(to_geographic([pixel], geobox), geographic_crs(proj_crs(geobox)))[0]
-    return float(np.sqrt(area))
 
 
 def default_block_m(tile_m: float) -> float:

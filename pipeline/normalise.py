@@ -50,8 +50,8 @@ IDENTITY = Stretch("identity", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 def apply(stretch: Stretch, bands: NDArray[Any]) -> NDArray[np.uint8]:
     """Stretch (3, height, width) values to uint8 of the same shape.
 
-    Linear between `low` and `high`, rounded, clipped. Where a band's `low` equals its `high` (a constant image) that
-    value becomes mid-grey, less becomes 0 and more 255. NaN becomes 0.
+    Linear between `low` and `high`, rounded, clipped; `low` above `high` inverts. Where a band's `low` equals its
+    `high` (a constant image) that value becomes mid-grey, less becomes 0 and more 255. NaN becomes 0.
     """
     if stretch.kind == "identity":
         as_is: NDArray[np.uint8] = (
@@ -62,7 +62,7 @@ def apply(stretch: Stretch, bands: NDArray[Any]) -> NDArray[np.uint8]:
     span = np.array(stretch.high)[:, None, None] - low
     above = bands.astype(np.float64) - low
     with np.errstate(over="ignore"):  # a tiny span: infinite shares are clipped like any other
-        share = np.where(span > 0, above / np.where(span > 0, span, 1.0), (np.sign(above) + 1) / 2)
+        share = np.where(span != 0, above / np.where(span != 0, span, 1.0), (np.sign(above) + 1) / 2)
     stretched: NDArray[np.uint8] = np.rint(np.nan_to_num(share).clip(0, 1) * 255).astype(np.uint8)
     return stretched
 
@@ -70,20 +70,33 @@ def apply(stretch: Stretch, bands: NDArray[Any]) -> NDArray[np.uint8]:
 def scene_stretch(scene: Scene) -> Stretch:
     """The scene's one stretch: none for 8 bits, else from the 2nd to the 98th percentile of each band's valid pixels.
 
+    Fewer than 8 bits fill the range, and where a file says that its least value is white, it becomes so.
     Looks at the largest overview below 4 Mpx, at the whole of a scene that small, else at 64 blocks spread over it, and
     only if none of these has valid pixels at one block after the other. Deterministic.
     Raises `UnreadablePixels` if the scene cannot be opened or none of what is looked at can be read.
     """
-    if scene.dtype == "uint8":
-        return IDENTITY
     with open_scene(scene) as dataset:
         if palette(dataset, scene) is not None:
             return IDENTITY
+        source = getattr(dataset, "src_dataset", dataset)  # a warp does not pass on how its source is stored
+        inverted = source.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+        if scene.dtype == "uint8":
+            n_bits = int(source.tags(scene.bands[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
+            return _of_bits(n_bits, inverted=inverted)
         values = _sample(dataset, scene)
     if values.shape[1] == 0:
         return IDENTITY
     (r0, g0, b0), (r1, g1, b1) = np.percentile(values, PERCENTILES, axis=1).tolist()
-    return Stretch("linear", (r0, g0, b0), (r1, g1, b1))
+    low, high = (r0, g0, b0), (r1, g1, b1)
+    return Stretch("linear", high, low) if inverted else Stretch("linear", low, high)
+
+
+def _of_bits(n_bits: int, *, inverted: bool) -> Stretch:
+    """Of values from 0 to what `n_bits`, at most 8, can hold."""
+    zero, full = 0.0, 2.0**n_bits - 1
+    if inverted:
+        return Stretch("linear", (full, full, full), (zero, zero, zero))
+    return IDENTITY if n_bits == 8 else Stretch("linear", (zero, zero, zero), (full, full, full))  # noqa: PLR2004
 
 
 def _sample(dataset: Any, scene: Scene) -> NDArray[np.float64]:  # noqa: ANN401 -- rasterio ships no types

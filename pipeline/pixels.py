@@ -17,6 +17,9 @@ from pipeline.scenes import Scene
 from pipeline.tiling import Window
 from t2s_core.errors import T2sError
 
+_STRIP_PX = 512
+"""Rows that are looked at together where all bands of a window must be."""
+
 
 class UnreadablePixels(T2sError):
     """Pixels that cannot be decoded or fetched. One line: reason, window, href. Never taken for "nothing there"."""
@@ -72,9 +75,14 @@ def valid_pixels(dataset: Any, scene: Scene, window_scene_px: Window, bands: NDA
 
 
 def native_valid(dataset: Any, scene: Scene, window_scene_px: Window) -> NDArray[np.bool_]:  # noqa: ANN401
-    """(height, width) of the window, True is data. Reads bands only where the rule looks at them."""
+    """(height, width) of the window, True is data.
+
+    Reads bands only where the rule looks at them, and then in strips: a coarse level's window is large.
+    """
     if scene.nodata.kind == "value" or scene.dtype.startswith("float"):
-        return valid_pixels(dataset, scene, window_scene_px, read_bands(dataset, scene, window_scene_px))
+        x0, y0, x1, y1 = window_scene_px
+        strips = [Window(x0, y, x1, min(y + _STRIP_PX, y1)) for y in range(y0, y1, _STRIP_PX)]
+        return np.concatenate([valid_pixels(dataset, scene, s, read_bands(dataset, scene, s)) for s in strips])
     return _outside_pixels(dataset, scene, window_scene_px, (window_scene_px.height, window_scene_px.width))
 
 

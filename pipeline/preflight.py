@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import fsspec
-from pyproj import CRS
 
 from pipeline.aoi import Aoi, place
+from pipeline.geodesy import geographic_crs
+from pipeline.georef import proj_crs
+from pipeline.levels import MAX_LEVEL, gsd_problems, side_problem
 from pipeline.queries import Query
 from pipeline.rasters import is_url
 from pipeline.scenes import Problem, Resolved, Scene
@@ -18,12 +20,8 @@ from t2s_core.registry import check_prompter, check_segmenter
 
 MIN_TILE_PX = 64
 MAX_TILE_PX = 4096
-MAX_LEVEL = 64
 OUTPUT_BYTES_PER_PIXEL = 0.5
 """Per scene pixel and query: compressed probability, mask and their overviews, tile results, features. Generous."""
-_SAME_BODY = 0.005
-"""Ellipsoids of one planet differ by less than this part of their radius; Earth's own by 0.0002."""
-
 T = TypeVar("T")
 
 
@@ -39,6 +37,7 @@ def preflight(
     prompter: str | None,
     segmenter: str,
     aoi: Aoi | None = None,
+    gsd_m: float | None = None,
     earlier: Sequence[Problem] = (),
 ) -> list[Problem]:
     """All problems, in the order scenes, queries and area (`earlier`), options, area, output, models.
@@ -56,6 +55,7 @@ def preflight(
         threshold: the run's.
         prompter: as `t2s_core.registry` names it; None where `earlier` says already what is wrong with it.
         segmenter: as the user named it.
+        gsd_m: of the tiles; None for the scenes' own.
         aoi: None for whole scenes, or where it could not be read.
         earlier: problems of what could not even be read, as `attempt` collects them.
     """
@@ -64,6 +64,7 @@ def preflight(
         problems.append(Problem("SCENE", "no scene is given; name GeoTIFF files, directories or globs."))
     problems += body_problems(resolved.scenes)
     problems += geometry_problems(tile_px, overlap_px, levels)
+    problems += gsd_problems(gsd_m, resolved.scenes, levels, tile_px)
     problems += threshold_problems(threshold)
     if aoi is not None:
         problems += place(aoi, resolved.scenes).problems
@@ -99,6 +100,8 @@ def geometry_problems(tile_px: int | None, overlap_px: int | None, levels: Seque
     for level in sorted({v for v in levels if v < 1 or v > MAX_LEVEL or v & (v - 1)}):
         text = f"level {level} is not a power of two up to {MAX_LEVEL}; use e.g. 1,2,4."
         problems.append(Problem("--levels", text))
+    if side := side_problem(max((v for v in levels if v <= MAX_LEVEL), default=1), tile_px):
+        problems.append(Problem("--levels", side))
     if len(set(levels)) < len(levels):
         problems.append(Problem("--levels", f"{','.join(map(str, levels))} names a level twice; remove one."))
     return problems
@@ -112,18 +115,28 @@ def threshold_problems(threshold: float) -> list[Problem]:
 
 
 def body_problems(scenes: Sequence[Scene]) -> list[Problem]:
-    """A dataset never mixes celestial bodies: its table has one geographic CRS."""
-    by_radius: list[tuple[float, str, Scene]] = []
+    """A dataset never mixes celestial bodies, nor two figures of one body: its table has one geographic CRS.
+
+    All figures of the Earth are one here, for there the table's CRS is always OGC:CRS84.
+    """
+    figures: dict[tuple[float, ...], tuple[str, Scene]] = {}
     for scene in scenes:
-        ellipsoid = CRS(str(scene.geobox.crs)).ellipsoid
+        crs = geographic_crs(proj_crs(scene.geobox))
+        ellipsoid, meridian = crs.ellipsoid, crs.prime_meridian
         assert ellipsoid is not None  # `resolve` refuses a CRS that is bound to no body
-        radius_m = ellipsoid.semi_major_metre
-        if all(abs(radius_m / other_m - 1) > _SAME_BODY for other_m, _, _ in by_radius):
-            by_radius.append((radius_m, ellipsoid.name, scene))
-    if len(by_radius) < 2:  # noqa: PLR2004 -- one body
+        assert meridian is not None
+        figure = (ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre, meridian.longitude)
+        figures.setdefault(figure, (f"{ellipsoid.name}, {figure[0]:.0f} x {figure[1]:.0f} m", scene))
+    if len(figures) < 2:  # noqa: PLR2004 -- one body
         return []
-    named = "; ".join(f"{name} ({scene.href})" for _, name, scene in by_radius)
-    return [Problem("SCENE", f"the scenes lie on {len(by_radius)} celestial bodies: {named}. Run each body by itself.")]
+    named = "; ".join(f"{name} ({scene.href})" for name, scene in figures.values())
+    return [
+        Problem(
+            "SCENE",
+            f"the scenes lie on {len(figures)} celestial bodies or figures of one: {named}. "
+            "Warp them to one figure, or run each body by itself.",
+        )
+    ]
 
 
 def output_problems(out_url: str, scenes: Sequence[Scene], n_queries: int) -> list[Problem]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.aoi import Aoi, aoi_in_scene_px, read_aoi
+from pipeline.levels import levels_of
 from pipeline.model_names import Found, find
 from pipeline.normalise import IDENTITY, Stretch, scene_stretch
 from pipeline.pixels import UnreadablePixels
@@ -67,6 +68,7 @@ def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Loo
         tile_px=tile_px,
         overlap_px=overlap_px,
         levels=spec.levels,
+        gsd_m=spec.gsd_m,
         threshold=spec.threshold,
         prompter=None if found is None else found.local,  # whose problems it reports
         segmenter=spec.models.segmenter,
@@ -105,10 +107,11 @@ def plan_scene(prepared: Prepared, scene: Scene, earlier: dict[str, Any] | None 
 
 def scene_plan(prepared: Prepared, scene: Scene, stretch: Stretch, fault: str) -> ScenePlan:
     """The plan of a scene whose stretch is known. Opens nothing."""
+    levels = levels_of(scene, prepared.spec)
     return ScenePlan(
         scene=scene,
         stretch=stretch,
-        grids=grids_for(scene, tile_px=prepared.tile_px, overlap_px=prepared.overlap_px, levels=prepared.spec.levels),
+        grids=grids_for(scene, tile_px=prepared.tile_px, overlap_px=prepared.overlap_px, levels=levels),
         aoi_scene_px=None if prepared.aoi is None else aoi_in_scene_px(prepared.aoi, scene),
         versions=prepared.versions,
         fault=fault,

@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.abc import FileContainer
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioIOError
@@ -45,21 +46,25 @@ def default_warp(dataset: Any) -> Iterator[Any]:  # noqa: ANN401 -- rasterio shi
     """A dataset that has only ground control points, warped to their CRS by GDAL's default transform.
 
     Nearest neighbour, so that nodata values and palette indices survive; the last band is the footprint (0 = outside)
-    unless the dataset has an alpha band, which then says it.
+    unless the dataset has an alpha band, which then says it. Raises `RasterioIOError` where the points place no grid.
     """
     crs = dataset.gcps[1]
     has_alpha = any(c.name == "alpha" for c in dataset.colorinterp)
-    # No transform is passed: with one, GDAL 3.10 ignores the control points and gives zeros.
-    with WarpedVRT(
-        dataset,
-        src_crs=crs,
-        crs=crs,
-        src_nodata=None,
-        nodata=None,
-        add_alpha=not has_alpha,
-        resampling=Resampling.nearest,
-    ) as vrt:
-        yield vrt
+    try:
+        # No transform is passed: with one, GDAL 3.10 ignores the control points and gives zeros.
+        warped = WarpedVRT(
+            dataset,
+            src_crs=crs,
+            crs=crs,
+            src_nodata=None,
+            nodata=None,
+            add_alpha=not has_alpha,
+            resampling=Resampling.nearest,
+        )
+    except CPLE_BaseError as error:  # here alone rasterio lets GDAL's own errors through
+        raise RasterioIOError(f"ground control points place no grid: {error}") from error
+    with warped:
+        yield warped
 
 
 def missing_files(dataset: Any) -> list[str]:  # noqa: ANN401

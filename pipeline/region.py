@@ -131,7 +131,10 @@ def _manifest(
         "run_id": run_id,
         "status": RunStatus.RUNNING.value,
         "started": started,
-        "scenes": [{**p.scene.to_json(), "stretch": p.stretch.to_json(), "fault": p.fault} for p in plans],
+        "scenes": [
+            {**p.scene.to_json(), "stretch": p.stretch.to_json(), "fault": p.fault, "levels": sorted(p.grids)}
+            for p in plans
+        ],
         "queries": [
             {"query_id": q.query_id, "query": q.text, "label": q.label, "threshold": spec.threshold_of(q)}
             for q in spec.queries

@@ -33,6 +33,7 @@ MAX_MAPS = 12
 MAX_LISTED = 200
 """Failures that are listed; `t2s status` lists all."""
 
+_COVERAGE = "coverage_l"
 _STYLE = """
 :root { color-scheme: light; --line: #ddd; --soft: #666 }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 80rem; padding: 1.5rem; color: #1b1b1b }
@@ -125,11 +126,10 @@ def _draw(
 
 def _coverage(store: Store, manifest: Mapping[str, Any], scene: Scene) -> Any:  # noqa: ANN401 -- Bokeh ships no types
     spec = manifest["spec"]
-    level = min(spec["levels"])
-    coverage: dict[str, NDArray[np.uint8]] = {
-        q["query_id"]: open_mosaic(store, scene.scene_id, q["query_id"])[f"coverage_l{level}"].values
-        for q in manifest["queries"]
-    }
+    mosaics = {q["query_id"]: open_mosaic(store, scene.scene_id, q["query_id"]) for q in manifest["queries"]}
+    any_of_them = next(iter(mosaics.values()))
+    level = min(int(str(name).removeprefix(_COVERAGE)) for name in any_of_them if str(name).startswith(_COVERAGE))
+    coverage: dict[str, NDArray[np.uint8]] = {q: mosaic[f"{_COVERAGE}{level}"].values for q, mosaic in mosaics.items()}
     reasons: dict[tuple[int, int], list[str]] = {}
     for failure in [*manifest["failures"], *manifest.get("unparsable", [])]:
         scene_id, tile_level, tile_row, tile_col = failure["tile"].rsplit("/", 3)

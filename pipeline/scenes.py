@@ -1,18 +1,14 @@
 """Scenes: georeferenced rasters as found by their headers. No pixel is read here."""
 
-import glob
 import math
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import fsspec
 import numpy as np
 from affine import Affine
 from odc.geo.crs import CRS
@@ -20,11 +16,13 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-from pipeline.rasters import default_warp, is_url, missing_files, open_raster, version_of
+from pipeline.acquired import datetime_of
+from pipeline.geodesy import placement_problem
+from pipeline.inputs import Source, expand
+from pipeline.rasters import default_warp, missing_files, open_raster, version_of
 from pipeline.slugs import short_hash, slug
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-_TIFF_SUFFIXES = {".tif", ".tiff"}
 _HEADERS_AT_ONCE = 8
 
 
@@ -70,7 +68,7 @@ class Scene:
     """NumPy's name for the type of these bands."""
     nodata: NodataRule
     datetime: str | None
-    """ISO 8601 in UTC, from the file's tags."""
+    """ISO 8601 in UTC: its STAC item's, else from the file's tags; see `acquired`."""
     warped: bool
     """True where the file has only ground control points and is read through GDAL's default warp."""
 
@@ -122,22 +120,24 @@ class Resolved:
 
 
 def resolve(inputs: Sequence[str], *, bands: tuple[int, ...] | None = None, nodata: float | None = None) -> Resolved:
-    """Turn paths, globs, directories and fsspec URLs into scenes, reading headers only.
+    """Turn paths, globs, directories, fsspec URLs and STAC items into scenes, reading headers only.
 
     Args:
         inputs: a directory means the `*.tif` and `*.tiff` directly in it; `dir/**/*.tif` descends. Globs work in URLs
-            too, but not in http(s) ones, where `?` and `[` mean something else and nothing can be listed.
+            too, but not in http(s) ones, where `?` and `[` mean something else and nothing can be listed. For STAC
+            items see `inputs.expand`.
         bands: one or three 1-based numbers (red, green, blue); None decides by the colour interpretation, else 1, 2, 3.
         nodata: overrides the files' own rule; NaN says that only NaN is no data.
 
     Raises nothing on bad input: all problems of all inputs are in the result.
     """
     problems: list[Problem] = []
-    hrefs: list[str] = []
+    sources: dict[str, Source] = {}
     for given in inputs:
-        found, problem = _expand(given)
-        hrefs += found
-        problems += [] if problem is None else [Problem(given, problem)]
+        found = expand(given)
+        for source in found.sources:
+            sources.setdefault(source.href, source)
+        problems += [Problem(href, problem) for href, problem in found.problems]
     if bands is not None and (len(bands) not in {1, 3} or min(bands) < 1):
         chosen = ",".join(map(str, bands))
         problems.append(Problem("--bands", f"{chosen} is not one or three band numbers from 1; use e.g. 3,2,1."))
@@ -145,7 +145,7 @@ def resolve(inputs: Sequence[str], *, bands: tuple[int, ...] | None = None, noda
     scenes: list[Scene] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # we report it as a problem
-        for scene_or_problems in pool.map(lambda href: _look_at(href, bands, nodata), dict.fromkeys(hrefs)):
+        for scene_or_problems in pool.map(lambda source: _look_at(source, bands, nodata), sources.values()):
             if isinstance(scene_or_problems, Scene):
                 scenes.append(scene_or_problems)
             else:
@@ -153,54 +153,14 @@ def resolve(inputs: Sequence[str], *, bands: tuple[int, ...] | None = None, noda
     return Resolved(_with_unique_ids(scenes), problems)
 
 
-def _expand(given: str) -> tuple[list[str], str | None]:
-    """Absolute hrefs that an input stands for, and what is wrong with it."""
-    if given.startswith("file://"):
-        given = given.removeprefix("file://")
-    try:
-        return _expand_url(given) if is_url(given) else _expand_path(given)
-    except Exception as error:  # noqa: BLE001 -- every store's client raises its own kinds; none is lost, each is reported
-        return [], f"cannot be listed: {_one_line(error)}; check the address and the credentials."
-
-
-def _expand_path(given: str) -> tuple[list[str], str | None]:
-    path = Path(os.path.normpath(Path(given).absolute()))
-    if path.is_dir():
-        found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in _TIFF_SUFFIXES and p.is_file()]
-        return [str(p) for p in found], None if found else "holds no *.tif or *.tiff; use `dir/**/*.tif` to descend."
-    if path.is_file():
-        return [str(path)], None
-    if glob.has_magic(given):
-        matches = [m for m in sorted(glob.glob(str(path), recursive=True)) if Path(m).is_file()]  # noqa: PTH207 -- absolute
-        return matches, None if matches else "matches no file; check the pattern and quote it."
-    return [], "no such file or directory; check the path."
-
-
-def _expand_url(given: str) -> tuple[list[str], str | None]:
-    if given.startswith(("http://", "https://")):
-        return [given], None
-    fs, path = fsspec.core.url_to_fs(given)
-    fs.invalidate_cache()  # listings are cached per process; a long-lived one must see new versions of files
-    if glob.has_magic(path):
-        matches = sorted(fs.glob(path))
-        return [fs.unstrip_protocol(m) for m in matches], None if matches else "matches no object; check the pattern."
-    try:
-        is_file = fs.info(path)["type"] == "file"  # needs no right to list
-    except FileNotFoundError:
-        return [], "no such object; check the address."
-    if is_file:
-        return [given], None
-    matches = sorted(p for p in fs.ls(path, detail=False) if Path(p).suffix.lower() in _TIFF_SUFFIXES)
-    return [fs.unstrip_protocol(m) for m in matches], None if matches else "holds no *.tif or *.tiff; use `**/*.tif`."
-
-
-def _look_at(href: str, bands: tuple[int, ...] | None, nodata: float | None) -> Scene | list[Problem]:
+def _look_at(source: Source, bands: tuple[int, ...] | None, nodata: float | None) -> Scene | list[Problem]:
+    href = source.href
     try:
         with open_raster(href) as dataset:
             checked = _Header(dataset, bands, nodata)
             if checked.problems:
                 return [Problem(href, p) for p in checked.problems]
-            return checked.scene(href)
+            return checked.scene(source)
     except (RasterioIOError, OSError, ImportError) as error:
         return [Problem(href, f"cannot be opened as a raster: {_one_line(error)}; give a GeoTIFF, JPEG 2000 or VRT.")]
 
@@ -213,7 +173,8 @@ class _Header:
         self._nodata = nodata
         self._has_gcps = bool(dataset.gcps[0])
         self._warped = dataset.transform.is_identity and self._has_gcps
-        self.problems = [*self._grid_problems(), *self._file_problems()]
+        self._grid, of_grid = self._placed()
+        self.problems = [*of_grid, *self._file_problems()]
         if dataset.count == 0:
             self.problems.append("has no bands; give one of its subdatasets as a file of its own.")
             return
@@ -225,7 +186,29 @@ class _Header:
         self._dtype = np.result_type(*(dataset.dtypes[b - 1] for b in self._bands)).name
         self.problems += self._value_problems()
 
-    def _grid_problems(self) -> list[str]:
+    def _placed(self) -> tuple[GeoBox | None, list[str]]:
+        """The scene's grid, or what is wrong with it."""
+        dataset = self._dataset
+        problems = self._georeference_problems()
+        if problems:
+            return None, problems
+        if not self._warped:
+            grid = _geobox(dataset.shape, dataset.transform, _crs_text(dataset.crs))
+        else:
+            points, crs = dataset.gcps
+            longitudes = [point.x for point in points] if crs.is_geographic else [0.0]
+            if max(longitudes) - min(longitudes) > 180:  # noqa: PLR2004 -- degrees
+                text = f"{min(longitudes):.6g} to {max(longitudes):.6g} degrees, around the antimeridian"
+                return None, [f"ground control points go from {text}; add 360 to the negative ones."]
+            try:
+                with default_warp(dataset) as warped:
+                    grid = _geobox(warped.shape, warped.transform, _crs_text(warped.crs))
+            except RasterioIOError as error:
+                return None, [f"{_one_line(error)}; give at least 3 that do not lie on one line."]
+        problem = placement_problem(grid)
+        return grid, [problem] if problem else []
+
+    def _georeference_problems(self) -> list[str]:
         dataset, problems = self._dataset, []
         crs = dataset.gcps[1] if self._warped else dataset.crs
         if crs is None:
@@ -254,25 +237,20 @@ class _Header:
             problems.append(f"its bands have different nodata values ({', '.join(tags)}); say which with --nodata.")
         return problems
 
-    def scene(self, href: str) -> Scene:
+    def scene(self, source: Source) -> Scene:
         """The scene, its id not yet unique. Only to be called where there are no problems."""
+        assert self._grid is not None
         return Scene(
-            scene_id=slug(Path(href.split("?", maxsplit=1)[0]).stem, prefix="s"),
-            href=href,
-            etag=version_of(href, self._dataset),
-            geobox=self._grid(),
+            scene_id=slug(source.name or Path(source.href.split("?", maxsplit=1)[0]).stem, prefix="s"),
+            href=source.href,
+            etag=version_of(source.href, self._dataset),
+            geobox=self._grid,
             bands=self._bands,
             dtype=self._dtype,
             nodata=self._rule(),
-            datetime=_datetime(self._dataset),
+            datetime=source.datetime or datetime_of(self._dataset),
             warped=self._warped,
         )
-
-    def _grid(self) -> GeoBox:
-        if not self._warped:
-            return _geobox(self._dataset.shape, self._dataset.transform, _crs_text(self._dataset.crs))
-        with default_warp(self._dataset) as warped:
-            return _geobox(warped.shape, warped.transform, _crs_text(warped.crs))
 
     def _rule(self) -> NodataRule:
         """What the user says, then the tag, the mask band, the alpha band."""
@@ -324,18 +302,8 @@ def _geobox(shape: Sequence[int], transform: Affine, crs: str) -> GeoBox:
 def _crs_text(crs: Any) -> str:  # noqa: ANN401
     """`EPSG:32633`, `IAU_2015:30100`; WKT for a CRS that no authority knows exactly so."""
     authority = crs.to_authority(confidence_threshold=100)
-    return ":".join(authority) if authority else str(crs.to_wkt())
-
-
-def _datetime(dataset: Any) -> str | None:  # noqa: ANN401
-    """When it was taken. TIFF has no time zone; UTC is what providers write, so UTC is what we read."""
-    text = dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME") or dataset.tags().get("TIFFTAG_DATETIME")
-    for form in ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"):
-        try:
-            return datetime.strptime(text or "", form).replace(tzinfo=UTC).isoformat().replace("+00:00", "Z")
-        except ValueError:
-            continue  # an unreadable date is no reason to refuse a scene: the column is nullable
-    return None
+    # WKT 1 would lose which way axes point
+    return ":".join(authority) if authority else str(crs.to_wkt(version="WKT2_2019"))
 
 
 def _one_line(error: Exception) -> str:

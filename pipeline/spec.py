@@ -37,7 +37,9 @@ class RunSpec(BaseModel):
     overlap_px: int | None = None
     """What two neighbouring tiles share; a quarter of a tile if None."""
     levels: tuple[int, ...] = (1,)
-    """Overview factors at which tiles are laid."""
+    """Overview factors at which tiles are laid, counted from what `gsd_m` comes to."""
+    gsd_m: float | None = None
+    """Ground sampling distance of the finest tiles, in metres; each scene's own if None. See `levels.levels_of`."""
     threshold: float = Field(default=0.5)
     """Probability from which a pixel is target, for queries that name none of their own."""
     batch_tiles: int = Field(default=8, ge=1)

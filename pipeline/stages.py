@@ -19,7 +19,7 @@ from pipeline.storage import Store
 from pipeline.work import Workers
 from pipeline.worker import BatchReceipt, BatchTask, run_batch
 
-STITCH_VERSION = "1"
+STITCH_VERSION = "2"
 """Raise it when stitching or vectorising changes its results: finished mosaics and features are then made anew."""
 
 

@@ -2,6 +2,22 @@
 
 All sums are of integers, so the outcome does not depend on the order of the tiles, and tiles that agree on a pixel
 reproduce exactly what they agree on.
+
+How levels fuse
+---------------
+1. *Within a level* a pixel's probability is the mean over the tiles that looked at it, weighted by a taper across the
+   overlaps and by how sure the segmenter was of the claiming instance.
+2. *The finest level that looked at a pixel decides*, for it sees most. A coarser one fills in where the finer tiles
+   failed or gave no usable answer.
+3. *What is too large for a finer tile is added from the coarser level*: an instance counts as large if it is longer
+   than a tile of the next finer level, which therefore cannot show it whole. Of a pixel the larger of the two
+   probabilities stands: a fine tile in the middle of a lake, which sees no lake, takes nothing away from it.
+   Instances that are small for their level say nothing here, neither for nor against, so a coarse view can neither
+   blur nor invent what a fine one sees better.
+
+So an edge is as sharp as the finest level wherever that level sees the object, and elsewhere as sharp as the level that
+does; and a coarse false alarm stands where it is large, for no fine tile could have refuted it. Every probability is at
+most the largest that some tile gives, so every target pixel is claimed by a tile. None of it depends on the blocks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,6 +60,8 @@ class TileView:
     """(height, width): 1 to 255, the predicted IoU of the instance that claims the pixel; 255 where none does."""
     looked: NDArray[np.bool_]
     """(height, width): True where the tile has data."""
+    speaker: NDArray[np.int32]
+    """(height, width): 1 + the place, among the tile's masks, of the instance that speaks here; 0 where none does."""
 
     @property
     def codes(self) -> NDArray[np.uint8]:
@@ -51,25 +69,64 @@ class TileView:
         codes = (self.probability_units + _UNITS_PER_CODE // 2) // _UNITS_PER_CODE
         return np.where(self.looked, codes, NOBODY_LOOKED).astype(np.uint8)
 
+    def claims(self, threshold: float) -> NDArray[np.int32]:
+        """(height, width): the speaker where this tile alone gives a probability of at least `threshold`, else 0."""
+        return np.where(threshold_mask(self.codes, threshold) == 1, self.speaker, 0)
+
 
 def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[int, TileGrid]) -> Block:
-    """Blend one query's tile results into `block` (window_scene_px, within the scene).
+    """Blend one query's tile results into `block` (window_scene_px, within the scene), as the module says.
 
-    A pixel's probability is the mean over the tiles that saw it, weighted by a taper across the overlaps and by how
-    sure the segmenter was of the claiming instance. Tiles of all levels blend alike, and results that do not touch the
-    block, or where the model gave no usable answer, add nothing.
+    `grids`: of all levels of the scene. Results that do not touch the block, or where the model gave no usable answer,
+    add nothing.
     """
-    weighted = np.zeros((block.height, block.width), np.int64)
-    weights = np.zeros((block.height, block.width), np.int64)
+    shape = (block.height, block.width)
+    everything: dict[int, _Sums] = {}
+    large: dict[int, _Sums] = {}
     for result in results:
         part = block.intersection(result.window_scene_px)
         if part is None or not result.status.seen:
             continue
+        level, inside = result.tile.level, part.slices_in(block)
         view = view_of(result, part)
-        weight = _taper(result, grids[result.tile.level], part) * view.trust * view.looked
-        weighted[part.slices_in(block)] += weight * view.probability_units
-        weights[part.slices_in(block)] += weight
-    return Block(block, _weighted_mean(weighted, weights))
+        weight = weight_of(result, view, grids[level], part)
+        everything.setdefault(level, _Sums(shape)).add(inside, weight, view)
+        finer = [grid.side for factor, grid in grids.items() if factor < level]
+        if finer:
+            large.setdefault(level, _Sums(shape)).add(inside, weight * ~small_speaks(result, view, max(finer)), view)
+    return Block(block, _fused(shape, everything, large))
+
+
+class _Sums:
+    """What the tiles of one level say of a block."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._weighted = np.zeros(shape, np.int64)
+        self._weights = np.zeros(shape, np.int64)
+
+    def add(self, inside: tuple[slice, slice], weight: NDArray[np.int64], view: TileView) -> None:
+        """Add what a tile says of the part `inside` the block."""
+        self._weighted[inside] += weight * view.probability_units
+        self._weights[inside] += weight
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """(height, width): the mean, rounded half up; 255 where no weight is."""
+        per_code = np.maximum(self._weights, 1) * _UNITS_PER_CODE
+        codes = (self._weighted + per_code // 2) // per_code
+        return np.where(self._weights > 0, codes, NOBODY_LOOKED).astype(np.uint8)
+
+
+def _fused(shape: tuple[int, int], everything: Mapping[int, _Sums], large: Mapping[int, _Sums]) -> NDArray[np.uint8]:
+    probability = np.full(shape, NOBODY_LOOKED, np.uint8)
+    for level in sorted(everything, reverse=True):
+        codes = everything[level].codes
+        probability = np.where(codes == NOBODY_LOOKED, probability, codes)
+    for sums in large.values():
+        codes = sums.codes
+        # of a level that looked at a pixel at all, so there is a probability to compare with
+        probability = np.where(codes == NOBODY_LOOKED, probability, np.maximum(codes, probability))
+    return probability
 
 
 def threshold_mask(probability: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
@@ -84,7 +141,8 @@ def view_of(result: TileResult, part: Window) -> TileView:
     shape = (part.height, part.width)
     units = np.zeros(shape, np.int64)
     trust = np.full(shape, _FULL_TRUST, np.int64)
-    for mask in result.masks:
+    speaker = np.zeros(shape, np.int32)
+    for number, mask in enumerate(result.masks, start=1):
         area = _reach(mask, result.window_scene_px, part)
         if area is None:
             continue
@@ -94,10 +152,32 @@ def view_of(result: TileResult, part: Window) -> TileView:
         speaks = instance_units > units[inside]
         claims = instance_units >= _CERTAIN_UNITS // 2
         trust[inside] = np.where(speaks, np.where(claims, _trust(mask), _FULL_TRUST), trust[inside])
+        speaker[inside] = np.where(speaks, number, speaker[inside])
         units[inside] = np.maximum(units[inside], instance_units)
-    if result.valid is None:
-        return TileView(units, trust, np.ones(shape, np.bool_))
-    return TileView(units, trust, result.valid[part.slices_in(result.window_scene_px)])
+    looked = np.ones(shape, np.bool_) if result.valid is None else result.valid[part.slices_in(result.window_scene_px)]
+    return TileView(units, trust, looked, speaker)
+
+
+def weight_of(result: TileResult, view: TileView, grid: TileGrid, part: Window) -> NDArray[np.int64]:
+    """(height, width) of `part`: how much the tile's word counts; 0 where it has no data. `grid`: of its level."""
+    return _taper(result, grid, part) * view.trust * view.looked
+
+
+def small_speaks(result: TileResult, view: TileView, finer_side_px: int) -> NDArray[np.bool_]:
+    """(height, width) of the view: True where an instance speaks that fits in a tile of side `finer_side_px`."""
+    is_small = np.array([False, *(_longest_px(mask, result.window_scene_px) <= finer_side_px for mask in result.masks)])
+    small: NDArray[np.bool_] = is_small[view.speaker]
+    return small
+
+
+def _longest_px(mask: MaskRecord, tile: Window) -> float:
+    """The longer side, in scene pixels, of the box around what the instance claims; 0 where it claims nothing."""
+    claims = mask.logits.codes >= masks.CODE_MAX // 2
+    if not claims.any():
+        return 0.0
+    rows, cols = np.flatnonzero(claims.any(axis=1)), np.flatnonzero(claims.any(axis=0))
+    height, width = mask.logits.shape
+    return float(max((rows[-1] - rows[0] + 1) * tile.height / height, (cols[-1] - cols[0] + 1) * tile.width / width))
 
 
 def _trust(mask: MaskRecord) -> int:
@@ -149,10 +229,3 @@ def _ramp(side_px: int, shared_before_px: int, shared_after_px: int) -> NDArray[
     falling = _FULL_TAPER * (side_px - place) // (shared_after_px + 1)
     ramp: NDArray[np.int64] = np.clip(np.minimum(rising, falling), 1, _FULL_TAPER)
     return ramp
-
-
-def _weighted_mean(weighted: NDArray[np.int64], weights: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Rounded half up to codes; 255 where no weight is."""
-    per_code = np.maximum(weights, 1) * _UNITS_PER_CODE
-    codes = (weighted + per_code // 2) // per_code
-    return np.where(weights > 0, codes, NOBODY_LOOKED).astype(np.uint8)

@@ -88,3 +88,42 @@ class BoxSegmenter:
         inside = ((centres >= y0) & (centres < y1))[:, None] & ((centres >= x0) & (centres < x1))[None, :]
         logits = np.where(inside, np.float32(self.certainty), np.float32(-self.certainty))
         return InstanceLogits(logits.astype(np.float32), self.predicted_iou)
+
+
+@dataclass(frozen=True)
+class ImageEmbeddings:
+    images: Sequence[Image]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [Frame(image.shape[1], image.shape[0]) for image in self.images]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass
+class BrightSegmenter:
+    """An ideal segmenter of bright things: within the box the mask is what is bright, at the image's own resolution."""
+
+    certainty: float = 6.0
+    version: str = "bright@1"
+
+    def encode(self, images: Sequence[Image]) -> ImageEmbeddings:
+        return ImageEmbeddings(images)
+
+    def decode(
+        self, embeddings: Embeddings, prompts_tile_px: Sequence[Sequence[InstancePrompt]]
+    ) -> list[list[InstanceLogits]]:
+        assert isinstance(embeddings, ImageEmbeddings)
+        return [
+            [self._bright(image, prompt) for prompt in prompts]
+            for image, prompts in zip(embeddings.images, prompts_tile_px, strict=True)
+        ]
+
+    def _bright(self, image: Image, prompt: InstancePrompt) -> InstanceLogits:
+        rows, cols = (np.arange(n) + 0.5 for n in image.shape[:2])
+        x0, y0, x1, y1 = prompt.box
+        inside = ((rows >= y0) & (rows < y1))[:, None] & ((cols >= x0) & (cols < x1))[None, :]
+        bright = inside & (image.min(axis=-1) > 127)
+        return InstanceLogits(np.where(bright, self.certainty, -self.certainty).astype(np.float32), 1.0)

@@ -8,7 +8,7 @@ import typer
 
 Scenes = Annotated[
     list[str],
-    typer.Argument(metavar="SCENE...", help="GeoTIFFs: paths, globs, directories or URLs.", show_default=False),
+    typer.Argument(metavar="SCENE...", help="GeoTIFFs, STAC items: paths, globs, folders, URLs.", show_default=False),
 ]
 QueryTexts = Annotated[
     list[str] | None, typer.Option("--query", "-q", help="A question in plain language; repeat for more.")
@@ -26,7 +26,11 @@ SegmenterName = Annotated[str, typer.Option("--segmenter", help="bundled, sam_hf
 TemplateFile = Annotated[str | None, typer.Option("--prompt-template", help="File that replaces the prompt's wording.")]
 TilePx = Annotated[int | None, typer.Option(help="Tile side in pixels; the prompter's own size by default.")]
 OverlapPx = Annotated[int | None, typer.Option(help="What neighbours share; a quarter of a tile by default.")]
-Levels = Annotated[str, typer.Option(help="Overview factors at which tiles are laid, e.g. 1,4.")]
+Levels = Annotated[str, typer.Option(help="Overview factors at which tiles are laid, e.g. 1,4; 1 is --gsd's.")]
+Gsd = Annotated[
+    float | None,
+    typer.Option("--gsd", help="Metres per pixel of tiles (nearest overview); the scene's by default."),
+]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is target.")]
 MaxUnparsable = Annotated[float, typer.Option(help="Share of unusable answers above which the run is partial.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-scenes", help="Go on without scenes that cannot be used.")]

@@ -27,6 +27,7 @@ def plan(
     tile_px: o.TilePx = None,
     overlap_px: o.OverlapPx = None,
     levels: o.Levels = "1",
+    gsd: o.Gsd = None,
     threshold: o.Threshold = 0.5,
     skip_bad_scenes: o.SkipBad = False,
     as_json: o.AsJson = False,
@@ -41,7 +42,7 @@ def plan(
 
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
-        tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry,
+        tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry, gsd=gsd,
     )  # fmt: skip
     _, looked = request.look()
     document = {
@@ -60,9 +61,13 @@ def _print(document: dict[str, Any], looked: "Looked") -> None:
         typer.echo(f"error: {problem}", err=True)
     if looked.prepared is None:
         return
+    from pipeline.levels import said_levels
+
     mpx, mb = document["pixels"] / 1e6, document["bytes"] / 1e6
     typer.echo(f"{document['scenes']} scenes, {mpx:.1f} Mpx, {mb:.1f} MB of pixels to read")
     typer.echo(f"{document['tiles']} tiles of {looked.prepared.tile_px} px, {document['tile_queries']} tile-queries")
+    for line in said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px):
+        typer.echo(line)
     if document["seconds"] is None:
         typer.echo("time: unknown until these models have run once with this --out; nothing was measured yet")
     else:

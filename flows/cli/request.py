@@ -34,6 +34,7 @@ class Request:
     max_unparsable: float = 0.02
     skip_bad_scenes: bool = False
     registry: str | None = None
+    gsd: float | None = None
 
     def look(self) -> tuple[RunSpec, Looked]:
         """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
@@ -58,6 +59,7 @@ class Request:
             tile_px=self.tile_px,
             overlap_px=self.overlap_px,
             levels=levels,
+            gsd_m=self.gsd,
             threshold=self.threshold,
             max_unparsable=min(max(self.max_unparsable, 0.0), 1.0),
             skip_bad_scenes=self.skip_bad_scenes,

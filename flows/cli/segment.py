@@ -44,6 +44,7 @@ def segment(
     tile_px: o.TilePx = None,
     overlap_px: o.OverlapPx = None,
     levels: o.Levels = "1",
+    gsd: o.Gsd = None,
     threshold: o.Threshold = 0.5,
     max_unparsable: o.MaxUnparsable = 0.02,
     skip_bad_scenes: o.SkipBad = False,
@@ -69,17 +70,20 @@ def segment(
     """
     from flows.cli.request import Request
     from flows.run import RunSettings
+    from pipeline.levels import said_levels
     from t2s_core.errors import BadInput
 
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
-        tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry,
+        tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd,
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:
         raise BadInput(*(str(p) for p in looked.problems))
     for problem in looked.prepared.skipped:
         _say(f"skipped: {problem}")
+    for line in said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px):
+        _say(line)
     settings = RunSettings(cluster=cluster, workers=workers, device=device, retry_failed=retry_failed, fresh=fresh)
     outcome = run(looked.prepared, out, settings, Orchestrator.DIRECT if direct else orchestrator)
     if as_json:

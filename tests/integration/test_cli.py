@@ -126,6 +126,7 @@ BAD: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "area_without_crs": (area_without_crs, "bare.wkt"),
     "threshold": (lambda _: ["--threshold", "1.5"], "threshold=1.5 is not between 0 and 1"),
     "levels": (lambda _: ["--levels", "1,x"], "--levels"),
+    "gsd": (lambda _: ["--gsd", "0"], "--gsd: gsd=0 is no size of a pixel"),
     "share": (lambda _: ["--max-unparsable", "7"], "--max-unparsable: 7 is no share"),
 }  # fmt: skip
 
@@ -176,6 +177,16 @@ def test_plan_as_json_counts_and_computes_nothing(here: Command, models: Models,
         "seconds": None, "tokens": None, "problems": [],
     }  # fmt: skip
     assert not (tmp_path / "out").exists()
+
+
+def test_plan_says_at_which_levels_it_looks(here: Command, models: Models, scene: Path, tmp_path: Path) -> None:
+    given = arguments(models, scene, tmp_path / "out")[:-3]
+    code, out, _ = here("plan", *given, "--gsd", "4", "--levels", "1,2")
+    assert code == 0
+    assert "levels of alpha: 2 (4 m pixels, tiles 256 m wide), 4 (8 m pixels, tiles 512 m wide)" in out
+    _, out, _ = here("plan", *given)
+    assert "levels of alpha: 1 (2 m pixels, tiles 128 m wide)" in out
+    assert "--levels 1,4" in out
 
 
 def test_plan_as_json_lists_every_problem_and_exits_2(

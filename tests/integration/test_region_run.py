@@ -382,6 +382,19 @@ def test_levels_are_blended_into_one_mosaic(models: Models, scene: Path, out: Pa
     assert run(spec_of(models, scene, levels=(1, 2)), out).computed == 0
 
 
+def test_tiles_have_the_ground_sampling_distance_asked_for_in_every_scene(
+    models: Models, tmp_path: Path, out: Path
+) -> None:
+    fine = draw_scene(tmp_path / "fine.tif", transform=Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000))
+    coarse = draw_scene(tmp_path / "coarse.tif", transform=Affine(2, 0, 500_000, 0, -2, 4_000_000))
+    outcome = run(spec_of(models, fine, coarse, gsd_m=2.0), out)
+    assert outcome.status is RunStatus.SUCCESS
+    assert {s["scene_id"]: s["levels"] for s in outcome.manifest["scenes"]} == {"fine": [4], "coarse": [1]}
+    assert mask_of(out, "fine", "the-water").shape == (120, 150), "the mosaic keeps the scene's own grid"
+    assert "coverage_l4" in open_mosaic(Store.at(str(out)), "fine", "the-water")
+    assert run(spec_of(models, fine, coarse, gsd_m=2.0), out).computed == 0
+
+
 def test_bad_scenes_are_refused_together_or_skipped_and_told(models: Models, scene: Path, out: Path) -> None:
     gone, text = scene.with_name("gone.tif"), scene.with_name("text.tif")
     text.write_text("no raster")

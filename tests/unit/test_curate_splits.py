@@ -13,7 +13,8 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.curate_splits import BlockGrid, Split, blocks_of, default_block_m, gsd_m, split_of
+from pipeline.curate_splits import BlockGrid, Split, blocks_of, default_block_m, split_of
+from pipeline.geodesy import gsd_m
 from pipeline.tiling import TileGrid, Window
 
 EARTH_M = 6_378_137.0

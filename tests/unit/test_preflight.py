@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box
@@ -84,6 +85,9 @@ def test_geometry_problems_say_value_limit_and_way_out() -> None:
     assert overlap.problem == "overlap_px=300 is more than half a 256 px tile; use at most 128."
     assert geometry_problems(None, None, (1, 2, 8)) == []
     assert len(geometry_problems(256, 64, (0, 3, 128))) == 3
+    assert geometry_problems(512, 128, (1, 16)) == []
+    (side,) = geometry_problems(512, 128, (1, 32))
+    assert side.problem.startswith("level 32 makes tiles of 512 px span 16384 scene pixels, more than 8192; use finer")
     assert "twice" in geometry_problems(256, 64, (2, 2))[0].problem
     assert "no level" in geometry_problems(256, 64, ())[0].problem
 
@@ -117,9 +121,20 @@ def test_remote_output_is_looked_at_and_not_written() -> None:
 
 def test_scenes_of_two_planets_are_refused(tmp_path: Path) -> None:
     for name, crs in (("moon", "IAU_2015:30100"), ("earth", "EPSG:4326"), ("airy", "EPSG:27700")):
-        draw_tiff(tmp_path / f"{name}.tif", noise(3, 8, 8), crs=crs)
+        draw_tiff(tmp_path / f"{name}.tif", noise(3, 8, 8), crs=crs, transform=Affine(1.0, 0.0, 9.0, 0.0, -1.0, 50.0))
     of = {s.scene_id: s for s in resolve([str(tmp_path)]).scenes}
     assert body_problems([of["earth"], of["airy"]]) == []
     (problem,) = body_problems([of["earth"], of["moon"], of["airy"]])
     assert "2 celestial bodies" in problem.problem
     assert "moon.tif" in problem.problem
+
+
+def test_scenes_on_two_figures_of_one_planet_are_refused(tmp_path: Path) -> None:
+    same_sphere = "+proj=sinu +lon_0=20 +R=3396190 +units=m"
+    for name, crs in (("sphere", "IAU_2015:49910"), ("own", same_sphere), ("ellipsoid", "IAU_2015:49921")):
+        draw_tiff(tmp_path / f"{name}.tif", noise(3, 8, 8), crs=crs, transform=Affine(5.0, 0.0, 0.0, 0.0, -5.0, 1e5))
+    of = {s.scene_id: s for s in resolve([str(tmp_path)]).scenes}
+    assert body_problems([of["sphere"], of["own"]]) == [], "names do not matter, numbers do"
+    (problem,) = body_problems(list(of.values()))
+    assert "3396190 x 3396190 m" in problem.problem
+    assert "3396190 x 3376200 m" in problem.problem

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from tiffs import draw_tiff, noise, scene_of
 
 from pipeline.normalise import IDENTITY, scene_stretch
@@ -147,6 +147,27 @@ def test_a_warped_scene_is_no_data_outside_of_its_footprint(tmp_path: Path) -> N
     assert (pixels.image[~pixels.valid] == 0).all()
     middle = scene.geobox.affine * (scene.shape[1] / 2, scene.shape[0] / 2)
     assert pixels.valid[scene.shape[0] // 2, scene.shape[1] // 2], middle
+
+
+def test_a_coarser_level_reads_overviews_and_nothing_else(tmp_path: Path) -> None:
+    """Shown by a file whose own pixels can no longer be decoded."""
+    blocks = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
+    path = draw_tiff(tmp_path / "a.tif", np.kron(noise(3, 128, 128), np.ones((1, 4, 4), np.uint8)), **blocks)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4], Resampling.average)
+    content = bytearray(path.read_bytes())
+    with rasterio.open(path) as dataset:
+        for row, col in np.ndindex(4, 4):
+            start = int(dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1))
+            content[start : start + 60] = bytes(60)
+    path.write_bytes(content)
+    scene = scene_of(path)
+    with open_scene(scene) as dataset:
+        with pytest.raises(UnreadablePixels):
+            read_window(dataset, scene, Window(0, 0, 512, 512), 512, IDENTITY)
+        pixels = read_window(dataset, scene, Window(0, 0, 512, 512), 128, IDENTITY)
+    assert (pixels.image == np.moveaxis(noise(3, 128, 128), 0, -1)).all()
+    assert pixels.valid.all()
 
 
 def test_damaged_deflate_data_raise(tmp_path: Path) -> None:

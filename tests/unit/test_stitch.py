@@ -195,3 +195,87 @@ def test_threshold_is_inclusive_and_keeps_unseen(threshold: float, lowest: int) 
     assert int(np.flatnonzero(mask == 1)[0]) == lowest
     assert mask[255] == NOBODY_LOOKED
     assert (mask[lowest:255] == 1).all()
+
+
+def silent(grid: TileGrid, **options: TileStatus) -> list[TileResult]:
+    status = options.get("status", TileStatus.NO_TARGET)
+    return [tile_result(grid, row, col, [], status=status) for row in range(grid.rows) for col in range(grid.cols)]
+
+
+def logits_of(claimed: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return np.where(claimed, np.float32(8), np.float32(-8))
+
+
+def assert_same_but_for_corners(mask: NDArray[np.bool_], rectangle: NDArray[np.bool_]) -> None:
+    """Enlarging logits rounds the four corners off."""
+    off = mask != (np.kron(rectangle, np.ones((4, 4))) == 1)
+    assert off.sum() <= 4
+
+
+def test_a_lake_larger_than_a_tile_is_seen_whole_although_no_fine_tile_sees_it() -> None:
+    fine, coarse = TileGrid(64, 64, 16, 4), TileGrid(64, 64, 16, 4, level=4)
+    lake = np.zeros((16, 16), np.bool_)
+    lake[2:14, 3:12] = True  # 48 x 36 scene pixels
+    results = [*silent(fine), tile_result(coarse, 0, 0, [logits_of(lake)])]
+    mask = threshold_mask(stitched(64, 64, results, {1: fine, 4: coarse}), 0.5)
+    assert_same_but_for_corners(mask == 1, lake)
+
+
+def test_what_a_fine_tile_could_show_whole_is_left_to_it_and_coarse_silence_says_nothing() -> None:
+    fine, coarse = TileGrid(64, 64, 16, 4), TileGrid(64, 64, 16, 4, level=4)
+    blob = np.zeros((16, 16), np.bool_)
+    blob[1:4, 1:5] = True  # 16 scene pixels long: just the side of a fine tile
+    boat = [np.zeros((16, 16), np.float32)]
+    of_fine = [*silent(fine)[:-1], tile_result(fine, fine.rows - 1, fine.cols - 1, boat)]
+    results = [*of_fine, tile_result(coarse, 0, 0, [logits_of(blob)])]
+    np.testing.assert_array_equal(stitched(64, 64, results, {1: fine, 4: coarse}), stitched(64, 64, of_fine, {1: fine}))
+
+
+def test_a_coarse_level_fills_in_where_fine_tiles_gave_no_answer() -> None:
+    fine, coarse = TileGrid(64, 64, 16, 0), TileGrid(64, 64, 16, 0, level=4)
+    blob = np.zeros((16, 16), np.bool_)
+    blob[1:3, 1:3] = True
+    results = [*silent(fine)[1:], *silent(fine, status=TileStatus.FAILED)[:1]]
+    results.append(tile_result(coarse, 0, 0, [logits_of(blob)]))
+    mask = threshold_mask(stitched(64, 64, results, {1: fine, 4: coarse}), 0.5)
+    assert_same_but_for_corners(mask == 1, blob)
+    assert not (mask == NOBODY_LOOKED).any()
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    levels=st.sampled_from([(1, 2), (1, 4), (2, 4), (1, 2, 4)]),
+    block=st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 60), st.integers(1, 60)),
+    shuffle=st.randoms(use_true_random=False),
+)
+@settings(max_examples=40, deadline=None)
+def test_fused_levels_are_no_more_than_some_tile_says_whatever_the_order_and_the_block(
+    seed: int, levels: tuple[int, ...], block: tuple[int, int, int, int], shuffle: random.Random
+) -> None:
+    rng = np.random.default_rng(seed)
+    width, height = 61, 47
+    whole = Window(0, 0, width, height)
+    grids = {level: TileGrid(width, height, 12, 4, level) for level in levels}
+    results = []
+    for grid in grids.values():
+        for row in range(grid.rows):
+            for col in range(grid.cols):
+                instances = [rng.uniform(-6, 6, (5, 5)).astype(np.float32) for _ in range(rng.integers(0, 3))]
+                status = TileStatus.FAILED if rng.random() < 0.2 else TileStatus.OK
+                valid = rng.random((grid.side, grid.side)) < 0.9
+                results.append(tile_result(grid, row, col, instances, status=status, valid=valid))
+    fused = stitched(width, height, results, grids)
+    highest, looked = np.zeros((height, width), np.uint8), np.zeros((height, width), np.bool_)
+    for result in results:
+        part = whole.intersection(result.window_scene_px)
+        assert part is not None
+        if result.status.seen:
+            view, inside = view_of(result, part), part.slices_in(whole)
+            highest[inside] = np.where(view.looked, np.maximum(highest[inside], view.codes), highest[inside])
+            looked[inside] |= view.looked
+    np.testing.assert_array_equal(fused != NOBODY_LOOKED, looked)
+    assert (fused[looked] <= highest[looked]).all()
+    shuffle.shuffle(results)
+    x0, y0, w, h = block
+    window = Window(x0, y0, min(width, x0 + w), min(height, y0 + h))
+    np.testing.assert_array_equal(stitch_window(window, results, grids).probability, fused[window.slices_in(whole)])

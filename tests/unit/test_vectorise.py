@@ -210,3 +210,10 @@ def test_pixels_that_lie_nowhere_are_bad_input() -> None:
     geobox = GeoBox((100, 100), Affine(120_000, 0, -6_000_000, 0, -120_000, 6_000_000), disk)
     with pytest.raises(BadInput, match="no place"):
         to_geographic([box(0, 0, 1, 1)], geobox)
+
+
+def test_nothing_lies_beyond_a_pole() -> None:
+    globe = GeoBox((181, 360), Affine(1, 0, -180, 0, -1, 90.5), "EPSG:4326")
+    north, south = to_geographic([box(0, 0, 10, 2), box(5, 178, 355, 181)], globe)
+    assert north.bounds == (-180, 88.5, -170, 90)
+    assert south.bounds == (-175, -90, 175, -87.5)

@@ -1,0 +1,167 @@
+"""What a user's words for scenes stand for: paths, directories, globs, URLs and STAC items become files."""
+
+import glob
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urljoin
+
+import fsspec
+
+from pipeline.acquired import utc
+from pipeline.rasters import is_url
+
+_TIFF_SUFFIXES = {".tif", ".tiff"}
+_ITEM_SUFFIXES = {".json", ".geojson"}
+_COULD_BE_RASTERS = ("image/tiff", "image/vnd.stac.geotiff", "image/jp2")
+_BEST_ROLES = ("visual", "data")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One raster file, and what is known of it from elsewhere."""
+
+    href: str
+    """Absolute path or URL."""
+    name: str | None = None
+    """The STAC item's id."""
+    datetime: str | None = None
+    """The STAC item's, ISO 8601 in UTC."""
+
+
+class Expanded(NamedTuple):
+    """What one input came to."""
+
+    sources: list[Source]
+    problems: list[tuple[str, str]]
+    """(the input or the STAC item, what is wrong with it and the way out)."""
+
+
+def expand(given: str) -> Expanded:
+    """The files that an input stands for. Reads listings and STAC items, but no raster; raises nothing on bad input.
+
+    A STAC item (`item.json`, path or URL) stands for its one raster asset, or the one whose role says `visual` or
+    `data`; `item.json#KEY` names an asset.
+    """
+    plain, _, asset = given.removeprefix("file://").partition("#")
+    if not _names_item(plain):
+        plain, asset = given.removeprefix("file://"), ""  # "#" may be in any other file's name
+    try:
+        hrefs, problem = _expand_url(plain) if is_url(plain) else _expand_path(plain)
+    except Exception as error:  # noqa: BLE001 -- every store's client raises its own kinds; none is lost, each is reported
+        hrefs, problem = [], f"cannot be listed: {_one_line(error)}; check the address and the credentials."
+    sources, problems = [], [] if problem is None else [(given, problem)]
+    for href in hrefs:
+        try:
+            sources.append(_of_item(href, asset) if _names_item(href) else Source(href))
+        except _NotAnItem as error:
+            problems.append((href, str(error)))
+        except Exception as error:  # noqa: BLE001 -- as above
+            problems.append((href, f"cannot be read: {_one_line(error)}; check the address and the credentials."))
+    return Expanded(sources, problems)
+
+
+def _names_item(href: str) -> bool:
+    path = href.split("?", maxsplit=1)[0] if is_url(href) else href  # what follows may be a signature
+    return Path(path).suffix.lower() in _ITEM_SUFFIXES
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _expand_path(given: str) -> tuple[list[str], str | None]:
+    path = Path(os.path.normpath(Path(given).absolute()))
+    if path.is_dir():
+        found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in _TIFF_SUFFIXES and p.is_file()]
+        return [str(p) for p in found], None if found else "holds no *.tif or *.tiff; use `dir/**/*.tif` to descend."
+    if path.is_file():
+        return [str(path)], None
+    if glob.has_magic(given):
+        matches = [m for m in sorted(glob.glob(str(path), recursive=True)) if Path(m).is_file()]  # noqa: PTH207 -- absolute
+        return matches, None if matches else "matches no file; check the pattern and quote it."
+    return [], "no such file or directory; check the path."
+
+
+def _expand_url(given: str) -> tuple[list[str], str | None]:
+    if given.startswith(("http://", "https://")):
+        return [given], None
+    fs, path = fsspec.core.url_to_fs(given)
+    fs.invalidate_cache()  # listings are cached per process; a long-lived one must see new versions of files
+    if glob.has_magic(path):
+        matches = sorted(fs.glob(path))
+        return [fs.unstrip_protocol(m) for m in matches], None if matches else "matches no object; check the pattern."
+    try:
+        is_file = fs.info(path)["type"] == "file"  # needs no right to list
+    except FileNotFoundError:
+        return [], "no such object; check the address."
+    if is_file:
+        return [given], None
+    matches = sorted(p for p in fs.ls(path, detail=False) if Path(p).suffix.lower() in _TIFF_SUFFIXES)
+    return [fs.unstrip_protocol(m) for m in matches], None if matches else "holds no *.tif or *.tiff; use `**/*.tif`."
+
+
+class _NotAnItem(Exception):
+    """A JSON file that names no raster; the text says why and what to do."""
+
+
+def _of_item(href: str, wanted: str) -> Source:
+    try:
+        item: Any = json.loads(_text(href))
+    except ValueError as error:
+        raise _NotAnItem(f"is no JSON ({error}); give a GeoTIFF or a STAC item.") from error
+    kind = item.get("type") if isinstance(item, dict) else None
+    if kind in {"Collection", "Catalog"}:
+        raise _NotAnItem(f"is a STAC {kind.lower()}; name its items, or download them and name their folder.")
+    assets = item.get("assets") if kind == "Feature" and "id" in item and "stac_version" in item else None
+    if not isinstance(assets, dict):
+        raise _NotAnItem("is no STAC item; give a GeoTIFF or a STAC item.")
+    assets = {key: asset for key, asset in assets.items() if isinstance(asset, dict) and asset.get("href")}
+    properties = item.get("properties") or {}
+    taken = properties.get("datetime") or properties.get("start_datetime")
+    return Source(_beside(href, assets[_choice(href, assets, wanted)]["href"]), str(item["id"]), utc(taken))
+
+
+def _choice(href: str, assets: dict[str, Any], wanted: str) -> str:
+    """The asset's key."""
+    if wanted:
+        if wanted not in assets:
+            raise _NotAnItem(f"has no asset {wanted}; it has {', '.join(assets)}.")
+        return wanted
+    rasters = [key for key, asset in assets.items() if _may_be_raster(asset)]
+    by_role = [[key for key in rasters if role in assets[key].get("roles", [])] for role in _BEST_ROLES]
+    for keys in ([key for key in rasters if key == "visual"], *by_role, rasters):
+        if len(keys) == 1:
+            return keys[0]
+    if not rasters:
+        raise _NotAnItem(f"has no raster asset ({', '.join(assets) or 'it has none at all'}); give a GeoTIFF.")
+    raise _NotAnItem(f"has several raster assets ({', '.join(rasters)}); name one: {href}#{rasters[0]}.")
+
+
+def _may_be_raster(asset: dict[str, Any]) -> bool:
+    if {"thumbnail", "overview", "metadata"} & set(asset.get("roles", [])):
+        return False
+    media_type = str(asset.get("type", "")).split(";")[0].strip()
+    by_name = Path(str(asset.get("href", "")).split("?")[0]).suffix.lower() in {*_TIFF_SUFFIXES, ".jp2", ".vrt"}
+    return media_type in _COULD_BE_RASTERS or (not media_type and by_name)
+
+
+def _beside(item_href: str, href: str) -> str:
+    """An asset's address: relative ones are relative to the item."""
+    href = href.removeprefix("file://")
+    if is_url(href):
+        return href
+    if item_href.startswith(("http://", "https://")):
+        return urljoin(item_href, href)
+    if is_url(item_href):
+        return f"{item_href.rsplit('/', maxsplit=1)[0]}/{href.removeprefix('./')}"
+    return os.path.normpath(Path(item_href).parent / href)
+
+
+def _text(href: str) -> str:
+    if not is_url(href):
+        return Path(href).read_text(encoding="utf-8")
+    with fsspec.open(href, "rb") as file:
+        return bytes(file.read()).decode()

@@ -1,0 +1,119 @@
+"""A STAC item stands for its raster, and says more of the scene than the file does."""
+
+import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import fsspec
+import pytest
+from tiffs import draw_tiff, noise
+
+from pipeline.inputs import Source, expand
+from pipeline.scenes import resolve
+
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+BARE_ITEM = '{"type": "Feature", "stac_version": "1.0.0", "id": "i", "assets": %s}'
+
+
+def item(path: Path, assets: dict[str, Any], **changes: Any) -> Path:
+    properties = {"datetime": "2024-05-01T10:20:30.5+02:00"}
+    entry = {"type": "Feature", "stac_version": "1.1.0", "id": "S2A 33 UUU", "properties": properties, "assets": assets}
+    path.write_text(json.dumps(entry | changes))
+    return path
+
+
+def test_an_item_gives_its_raster_a_name_and_a_time(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    tif = draw_tiff(tmp_path / "data" / "visual.tif", noise(3, 8, 8), tags={"TIFFTAG_DATETIME": "1999:01:01 00:00:00"})
+    assets = {"thumbnail": {"href": "small.tif", "roles": ["thumbnail"]}, "image": {"href": "./data/visual.tif"}}
+    given = item(tmp_path / "item.json", assets)
+    (scene,) = resolve([str(given)]).scenes
+    assert (scene.scene_id, scene.href, scene.datetime) == ("s2a-33-uuu", str(tif), "2024-05-01T08:20:30.500000Z")
+    assert resolve([str(tif)]).scenes[0].datetime == "1999-01-01T00:00:00Z"
+    assert len(resolve([str(given), str(tif)]).scenes) == 1, "one file is one scene, however it is named"
+    assert [s.scene_id for s in resolve([str(tmp_path / "*.json")]).scenes] == ["s2a-33-uuu"]
+
+
+def test_a_span_of_time_counts_from_its_start(tmp_path: Path) -> None:
+    span = {"datetime": None, "start_datetime": "2024-05-01T00:00:00Z", "end_datetime": "2024-05-31T00:00:00Z"}
+    given = item(tmp_path / "item.json", {"a": {"href": "a.tif"}}, properties=span)
+    assert expand(str(given)).sources[0].datetime == "2024-05-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("assets", "asset", "chosen"),
+    [
+        ({"a": {"href": "a.tif", "type": COG}, "b": {"href": "b.tif", "type": COG, "roles": ["visual"]}}, "", "b.tif"),
+        ({"a": {"href": "a.tif", "type": COG}, "visual": {"href": "b.tif", "type": COG}}, "", "b.tif"),
+        ({"a": {"href": "a.tif", "roles": ["data"]}, "b": {"href": "b.tif"}}, "", "a.tif"),
+        ({"a": {"href": "a.tif"}, "b": {"href": "b.tif"}}, "#b", "b.tif"),
+        ({"a": {"href": "a.xml", "type": "application/xml"}, "b": {"href": "b", "type": COG}}, "", "b"),
+    ],
+)
+def test_one_asset_is_chosen(tmp_path: Path, assets: dict[str, Any], asset: str, chosen: str) -> None:
+    found = expand(f"{item(tmp_path / 'item.json', assets)}{asset}")
+    assert found.problems == []
+    assert [source.href for source in found.sources] == [str(tmp_path / chosen)]
+
+
+def test_assets_elsewhere_keep_their_address_and_relative_ones_are_beside_the_item(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for href, expected in (
+        ("s3://bucket/a.tif", "s3://bucket/a.tif"),
+        ("https://host/a.tif?key=1", "https://host/a.tif?key=1"),
+        ("./a.tif", "memory://items/a.tif"),
+    ):
+        memory.pipe_file("/items/x.json", item(tmp_path / "x.json", {"a": {"href": href}}).read_bytes())
+        assert expand("memory://items/x.json").sources == [
+            Source(expected, "S2A 33 UUU", "2024-05-01T08:20:30.500000Z")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "is no JSON"),
+        ('{"type": "FeatureCollection", "features": []}', "is no STAC item"),
+        ('{"type": "Collection", "id": "c"}', "is a STAC collection; name its items"),
+        (BARE_ITEM % "{}", "no raster asset (it has none at all)"),
+        (
+            BARE_ITEM % '{"B04": {"href": "4.tif"}, "B03": {"href": "3.tif"}}',
+            "several raster assets (B04, B03); name one:",
+        ),
+    ],
+)
+def test_what_names_no_raster_is_a_problem_in_one_line(tmp_path: Path, content: str, why: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    found = expand(str(tmp_path / "x.json"))
+    assert found.sources == []
+    ((href, problem),) = found.problems
+    assert href == str(tmp_path / "x.json")
+    assert why in problem
+    assert "\n" not in problem
+
+
+def test_one_bad_item_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    item(tmp_path / "a.json", {"a": {"href": "a.tif"}}, id="one")
+    (tmp_path / "b.json").write_text("{")
+    item(tmp_path / "c.json", {"a": {"href": "c.tif"}}, id="two")
+    found = expand(str(tmp_path / "*.json"))
+    assert [source.name for source in found.sources] == ["one", "two"]
+    assert [href for href, _ in found.problems] == [str(tmp_path / "b.json")]
+    assert expand(f"{tmp_path / 'a.json'}#c").problems == [(str(tmp_path / "a.json"), "has no asset c; it has a.")]
+
+
+def test_items_come_from_servers_with_signatures_in_their_addresses(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="fsspec reads http through it")
+    item(tmp_path / "item.json", {"a": {"href": "./a.tif"}})
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        found = expand(f"{address}/item.json?signature=1#a")
+        gone = expand(f"{address}/gone.json")
+        server.shutdown()
+    assert [source.href for source in found.sources] == [f"{address}/a.tif"]
+    assert "cannot be read" in gone.problems[0][1]
