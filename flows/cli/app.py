@@ -8,6 +8,7 @@ import typer
 from flows.cli.curate import curate
 from flows.cli.demo import demo
 from flows.cli.evaluate import evaluate
+from flows.cli.export import export
 from flows.cli.models import models
 from flows.cli.plan import plan
 from flows.cli.segment import segment
@@ -26,6 +27,7 @@ app.command()(demo)
 app.command()(segment)
 app.command()(plan)
 app.command()(status)
+app.command()(export)
 app.add_typer(models)
 app.command()(train)
 app.command()(evaluate)

@@ -1,0 +1,33 @@
+"""A finished run to look at: two scenes in two UTM zones, one rotated and with a hole, three queries, COGs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from regions import NOTHING, ROADS, WATER, draw_scene, make_models, run, spec_of
+
+from pipeline.spec import RunSpec
+
+ROTATED = Affine(2.0, 0.0, 300_000.0, 0.0, -2.0, 5_000_000.0) @ Affine.rotation(20)
+
+
+def hole() -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(height, width) of a scene, True where it has no data."""
+    found = np.zeros((120, 150), np.bool_)
+    found[:40, 100:] = True
+    return found
+
+
+def outputs_spec(folder: Path, **changes: Any) -> RunSpec:
+    """What the run is asked; scenes and models are made in `folder`."""
+    alpha = draw_scene(folder / "alpha.tif", tags={"TIFFTAG_DATETIME": "2024:05:06 07:08:09"})
+    beta = draw_scene(folder / "beta.tif", seed=3, hole=hole(), crs="EPSG:32634", transform=ROTATED)
+    queries = [WATER, ROADS, NOTHING]
+    return spec_of(make_models(folder), alpha, beta, **{"queries": queries, **changes})
+
+
+def finished_run(folder: Path, **changes: Any) -> Path:
+    """The run's directory, below `folder`."""
+    run(outputs_spec(folder, **changes), folder / "out")
+    return folder / "out"
