@@ -167,7 +167,7 @@ def _write(path: Path, chosen: Format, store: Store, partitions: Sequence[_Parti
             crs=known_crs,
             layer_options=chosen.options,
         )
-    except (DataSourceError, DataLayerError) as error:
+    except (DataSourceError, DataLayerError, RuntimeError) as error:
         if causes:  # GDAL knows only that its input broke off
             raise causes[0] from error
         raise MachineFault(f"GDAL cannot write {path}: {error}; is the disk full?") from error
