@@ -8,6 +8,7 @@ the first write.
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -310,13 +311,14 @@ def stitch_scene_query(
     workers: Workers,
     planned: Mapping[int, NDArray[np.bool_]],
     fingerprint: str,
+    trace: Mapping[str, str] = MappingProxyType({}),
     layout: Layout = Layout(),
 ) -> StitchReceipt:
     """Make the mosaic of one query of one scene, unless it is there already.
 
     `threshold`: probability (0 to 1) from which a pixel is target. `index`: `results.read_index` of the results that
     are wanted of this scene and query, and of no others. `grids`: by level. `planned`: see `planned_tiles`.
-    `fingerprint`: hash of all inputs; a complete mosaic with the same one is left as it is.
+    `fingerprint`: hash of all inputs; a complete mosaic with the same one is left as it is. `trace`: kept on the group.
 
     Memory is bounded by the block, here and on the workers.
     """
@@ -325,7 +327,7 @@ def stitch_scene_query(
         return StitchReceipt(scene.scene_id, query.query_id, reused=True, **found["t2s:pixels"])
     windows = list(blocks(scene.shape, layout.writer_px, layout.block_px))
     check_single_writer(windows, layout.writer_px)
-    facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px}
+    facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px, **trace}
     create(
         store,
         scene,
