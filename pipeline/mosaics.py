@@ -142,7 +142,7 @@ def write_block(
 
 def read_window(store: Store, path: str, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(probability, mask), each (height, width), of the group at `path` over `window`; complete or not."""
-    group = zarr.open_group(_zarr_store(store), path=path, mode="r", use_consolidated=False)
+    group = open_group(store, path)
     region = window.slices_in(Window(0, 0, window.x1, window.y1))
     probability, mask = (np.asarray(_array(group, name)[region], np.uint8) for name in _RASTERS)
     return probability, mask
@@ -179,11 +179,16 @@ def _consolidate(store: Store, path: str) -> None:
 def finished(store: Store, scene_id: str, query_id: str) -> dict[str, Any] | None:
     """The attributes of the group if it is there and complete, else None."""
     try:
-        group = zarr.open_group(_zarr_store(store, group_path(scene_id, query_id)), mode="r", use_consolidated=False)
+        group = open_group(store, group_path(scene_id, query_id))
     except FileNotFoundError:
         return None
     attributes = dict(group.attrs)
     return attributes if attributes.get(_STATE) == "complete" else None
+
+
+def open_group(store: Store, path: str) -> zarr.Group:
+    """The group at `path` below `masks.zarr`, to read, as it is itself: consolidated metadata are not looked at."""
+    return zarr.open_group(_zarr_store(store), path=path, mode="r", use_consolidated=False)
 
 
 def open_mosaic(store: Store, scene_id: str, query_id: str) -> xr.Dataset:
@@ -223,8 +228,7 @@ class _Overview:
 
 
 def _write_overview(task: _Overview) -> None:
-    group = zarr.open_group(_zarr_store(task.store), path=task.source, mode="r", use_consolidated=False)
-    height, width = _array(group, "mask").shape
+    height, width = _array(open_group(task.store, task.source), "mask").shape
     x0, y0, x1, y1 = task.window
     source_window = Window(2 * x0, 2 * y0, min(2 * x1, width), min(2 * y1, height))
     probability, mask = read_window(task.store, task.source, source_window)

@@ -21,7 +21,7 @@ from pipeline.work import Workers
 from pipeline.worker import BatchReceipt, BatchTask, run_batch
 
 STITCH_VERSION = "2"
-"""Raise it when stitching or vectorising changes its results or what these say of themselves: they are then made anew."""
+"""Raise it when stitching or vectorising changes its results or what these say of themselves: all is made anew then."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from flows.cli.plan import plan
 from flows.cli.segment import segment
 from flows.cli.status import status
 from flows.cli.train import train
+from flows.cli.validate import validate
 
 app = typer.Typer(
     name="t2s",
@@ -27,6 +28,7 @@ app.command()(demo)
 app.command()(segment)
 app.command()(plan)
 app.command()(status)
+app.command()(validate)
 app.command()(export)
 app.add_typer(models)
 app.command()(train)

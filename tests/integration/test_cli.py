@@ -78,7 +78,7 @@ except SystemExit as ending:
     assert loaded_after(statement, "torch", "transformers", "prefect") == set()
 
 
-@pytest.mark.parametrize("command", ["segment", "plan", "status", "demo", "export"])
+@pytest.mark.parametrize("command", ["segment", "plan", "status", "demo", "export", "validate"])
 def test_every_command_has_help_with_an_example(here: Command, command: str) -> None:
     code, text, _ = here(command, "--help")
     assert code == 0
