@@ -1,4 +1,7 @@
-"""A finished run to look at: two scenes in two UTM zones, one rotated and with a hole, three queries, COGs."""
+"""A finished run to look at: two scenes in two UTM zones, three queries, COGs.
+
+`alpha` has overviews and says when it was taken; `beta` is rotated, has a hole, and is smaller than a tile.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -20,11 +23,11 @@ def hole() -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 def outputs_spec(folder: Path, **changes: Any) -> RunSpec:
-    """What the run is asked; scenes and models are made in `folder`."""
-    alpha = draw_scene(folder / "alpha.tif", tags={"TIFFTAG_DATETIME": "2024:05:06 07:08:09"})
+    """What the run is asked, of ten tiles of 256 px; scenes and models are made in `folder`."""
+    alpha = draw_scene(folder / "alpha.tif", 530, 560, tags={"TIFFTAG_DATETIME": "2024:05:06 07:08:09"})
     beta = draw_scene(folder / "beta.tif", seed=3, hole=hole(), crs="EPSG:32634", transform=ROTATED)
-    queries = [WATER, ROADS, NOTHING]
-    return spec_of(make_models(folder), alpha, beta, **{"queries": queries, **changes})
+    asked = {"queries": [WATER, ROADS, NOTHING], "tile_px": 256, "cog": True}
+    return spec_of(make_models(folder), alpha, beta, **asked | changes)
 
 
 def finished_run(folder: Path, **changes: Any) -> Path:
