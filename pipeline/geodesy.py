@@ -133,11 +133,25 @@ def _ring_on_map(ring: LinearRing, *, unwrap: bool) -> BaseGeometry:
         points[:, 0] = np.unwrap(points[:, 0], period=360)
         turn = points[-1, 0] - points[0, 0]
         if abs(turn) > 180:  # noqa: PLR2004 -- it goes once around the body: it encloses the pole, which is a line on a map
-            pole = float(np.copysign(90, points[:, 1].mean()))
-            points = np.vstack([points, [points[-1, 0], pole], [points[0, 0], pole], points[:1]])
+            return _cap_on_map(points, np.copysign(360, turn))
     area = shapely.make_valid(Polygon(points), method="structure", keep_collapsed=False)
     turns = range(int(np.floor((points[:, 0].min() + 180) / 360)), int(np.ceil((points[:, 0].max() + 180) / 360)))
     worlds = [shapely.intersection(area, box(-180 + 360 * k, -90, 180 + 360 * k, 90)) for k in turns]
     united = shapely.union_all([translate(world, -360 * k) for k, world in zip(turns, worlds, strict=True)])
     areas = [part for part in shapely.get_parts(united) if isinstance(part, Polygon)]
     return MultiPolygon(areas)
+
+
+def _cap_on_map(points: NDArray[np.float64], turn: float) -> MultiPolygon:
+    """What lies between a ring around a pole and the pole, from -180 to 180 degrees.
+
+    The ring may run back and forth over the meridian where it begins. So it is laid out three times in a row, is closed
+    along the pole, and is looked at in the middle, far from where it was closed.
+    """
+    pole = float(np.copysign(90, points[:, 1].mean()))
+    laid = np.vstack([points[:-1] + np.array([turn * k, 0]) for k in (-1, 0, 1)])
+    closed = Polygon(np.vstack([laid, [laid[-1, 0], pole], [laid[0, 0], pole]]))
+    area = shapely.make_valid(closed, method="structure", keep_collapsed=False)
+    world = 360 * round((laid[0, 0] + laid[-1, 0]) / 2 / 360)
+    cap = translate(shapely.intersection(area, box(world - 180, -90, world + 180, 90)), -world)
+    return MultiPolygon([part for part in shapely.get_parts(cap) if isinstance(part, Polygon)])
