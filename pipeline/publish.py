@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import posixpath
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,7 +66,7 @@ def published_names(store: Store, scene_id: str, query_ids: Sequence[str]) -> li
     for query_id in query_ids:
         names += store.names(f"{mosaics.FOLDER}/{mosaics.group_path(scene_id, query_id)}")
         names += store.names(f"{COGS}/{scene_id}/{query_id}", ".tif")
-        names.append(partition_name(scene_id, query_id))
+        names += store.names(posixpath.dirname(partition_name(scene_id, query_id)))
     return names
 
 

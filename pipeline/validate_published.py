@@ -3,7 +3,7 @@
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set as AbstractSet
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -55,7 +55,7 @@ def check_checksums(run: Published, found: Findings) -> None:
         lists = {checksums.scene_list(plan.scene.scene_id) for plan in run.plans}
         for name in sorted({NAME, stac.COLLECTION, *lists} - set(listed)):
             found.problem(name, f"is not listed in {checksums.RUN}")
-        _compare(run, listed, found)
+        _compare(run, listed, {name for name in listed if store.exists(name)}, found)
     query_ids = [query.query_id for query in run.queries]
     for plan in run.plans:
         name = checksums.scene_list(plan.scene.scene_id)
@@ -64,13 +64,13 @@ def check_checksums(run: Published, found: Findings) -> None:
             there = set(published_names(store, plan.scene.scene_id, query_ids))
             for added in sorted(there - set(listed)):
                 found.problem(added, f"is not listed in {name}")
-            _compare(run, listed, found)
+            _compare(run, listed, there, found)
 
 
-def _compare(run: Published, listed: Mapping[str, str], found: Findings) -> None:
-    present = [name for name in listed if run.store.exists(name)]
-    for name in sorted(set(listed) - set(present)):
+def _compare(run: Published, listed: Mapping[str, str], there: AbstractSet[str], found: Findings) -> None:
+    for name in sorted(set(listed) - there):
         found.problem(name, "is missing")
+    present = [name for name in listed if name in there]
     for name, digest in sorted(checksums.sums_of(run.store, present, InProcess()).items()):
         found.n_looked_at += 1
         if digest != listed[name]:

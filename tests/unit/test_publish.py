@@ -22,11 +22,13 @@ from regions import ROADS, WATER, draw_scene, make_models, run, spec_of
 from rio_cogeo.cogeo import cog_validate
 from stac_schemas import OfflineValidator, validated
 
-from pipeline import checksums, stac
+from pipeline import checksums, cog, stac, validate_features, validate_masks
 from pipeline.cog import cog_name
+from pipeline.mosaics import read_window
 from pipeline.provenance import TRACE, spec_digest
 from pipeline.scenes import NodataRule, Scene
 from pipeline.storage import Store
+from pipeline.tiling import Window
 from pipeline.validate import validate_run
 from pipeline.work import InProcess
 
@@ -118,17 +120,7 @@ def test_a_query_more_is_published_beside_what_was_there(tmp_path: Path) -> None
     first = document(out, "run.json")
     before = stamps(out, "cog", "masks.zarr", "features")
     earlier = sums(out, "checksums/scenes/alpha.sha256")
-    run(
-        spec_of(
-            make_models(tmp_path),
-            tmp_path / "alpha.tif",
-            tmp_path / "beta.tif",
-            queries=[WATER, ROADS],
-            tile_px=256,
-            cog=True,
-        ),
-        out,
-    )
+    run(outputs_spec(tmp_path, queries=[WATER, ROADS]), out)
     after = stamps(out, "cog", "masks.zarr", "features")
     assert {name: after[name] for name in before} == before
     assert sums(out, "checksums/scenes/alpha.sha256").items() > earlier.items()
@@ -271,3 +263,29 @@ def test_sums_of_many_and_large_objects(tmp_path: Path) -> None:
     checksums.write_sums(store, "list", expected, version="v1")
     assert checksums.read_sums(store, "list") == expected
     assert (checksums.version_of_sums(store, "list"), checksums.version_of_sums(store, "none")) == ("v1", None)
+
+
+def test_neither_cogs_nor_validation_ever_hold_more_than_a_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = finished_run(tmp_path)
+    cog_bytes = (whole / cog_name("alpha", "the-water", "mask")).read_bytes()
+    sides: list[int] = []
+
+    def spying(store: Store, path: str, window: Window) -> Any:
+        sides.append(max(window.width, window.height))
+        return read_window(store, path, window)
+
+    for module in (cog, validate_masks, validate_features):
+        monkeypatch.setattr(module, "read_window", spying)
+    monkeypatch.setattr(cog, "BLOCK_PX", 512)
+    monkeypatch.setattr(cog, "TILE_PX", 256)
+    monkeypatch.setattr(validate_masks, "BLOCK_PX", 256)
+    assert validate_run(str(whole))["ok"]
+    assert max(sides) == 512  # of the finer level, where overviews are compared
+    sides.clear()
+    monkeypatch.setattr(cog, "TILE_PX", 512)
+    (whole / cog_name("alpha", "the-water", "mask")).unlink()
+    run(outputs_spec(tmp_path), whole)
+    assert max(sides) == 512
+    assert (whole / cog_name("alpha", "the-water", "mask")).read_bytes() == cog_bytes
