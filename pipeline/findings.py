@@ -41,6 +41,11 @@ class Published:
         """Entries of the manifest's history by run id."""
         return {entry["run_id"]: entry for entry in self.manifest["history"]}
 
+    def query_entry(self, query_id: str) -> Mapping[str, Any]:
+        """What the manifest says of a query."""
+        entry: Mapping[str, Any] = next(q for q in self.manifest["queries"] if q["query_id"] == query_id)
+        return entry
+
     def mosaics(self) -> Iterator[tuple[ScenePlan, Query]]:
         """Every scene with every query."""
         for plan in self.plans:

@@ -188,7 +188,8 @@ def finished(store: Store, scene_id: str, query_id: str) -> dict[str, Any] | Non
 
 def open_group(store: Store, path: str) -> zarr.Group:
     """The group at `path` below `masks.zarr`, to read, as it is itself: consolidated metadata are not looked at."""
-    return zarr.open_group(_zarr_store(store), path=path, mode="r", use_consolidated=False)
+    # The version is said: else each of the files that Zarr v2 had is asked for, at a round trip each.
+    return zarr.open_group(_zarr_store(store), path=path, mode="r", zarr_format=3, use_consolidated=False)
 
 
 def open_mosaic(store: Store, scene_id: str, query_id: str) -> xr.Dataset:

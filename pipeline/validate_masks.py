@@ -122,9 +122,8 @@ def check_masks(run: Published, found: Findings) -> None:
         path = group_path(plan.scene.scene_id, query.query_id)
         with found.reading(path):
             attributes = run.attributes(plan.scene.scene_id, query.query_id)
-            found.expect(
-                path, "threshold", found=attributes["t2s:threshold"], expected=_threshold_of(run, query.query_id)
-            )
+            asked = run.query_entry(query.query_id)["threshold"]
+            found.expect(path, "threshold", found=attributes["t2s:threshold"], expected=asked)
             counts = np.zeros(256, np.int64)
             for window in windows_of(plan.scene.shape):
                 probability, mask = read_window(run.store, path, window)
@@ -135,10 +134,6 @@ def check_masks(run: Published, found: Findings) -> None:
             counted = {"target_px": counts[1], "background_px": counts[0], "unseen_px": counts[NOBODY_LOOKED]}
             for name, count in counted.items():
                 found.expect(path, name, found=stated[name], expected=int(count))
-
-
-def _threshold_of(run: Published, query_id: str) -> float:
-    return float(next(q["threshold"] for q in run.manifest["queries"] if q["query_id"] == query_id))
 
 
 def check_overviews(run: Published, found: Findings) -> None:

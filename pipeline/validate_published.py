@@ -3,7 +3,8 @@
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Set as AbstractSet
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pyarrow.parquet as pq

@@ -371,6 +371,19 @@ def test_problems_beyond_the_first_are_counted(out: Path) -> None:
     assert "score is not within 0 to 1 (and 28 more)" in failing(out)["geometry"]
 
 
+def test_what_rules_leave_out_or_simplify_is_no_problem_but_what_is_too_much_is(out: Path) -> None:
+    lost_feature(out)
+    assert "features-mask" in failing(out)
+    json_of(out, "run.json", lambda document: document["queries"][0].update(min_area_m2=1e4))
+    assert "features-mask" not in failing(out)
+    move_geometry(out)
+    assert "a feature where the mask has none" in failing(out)["features-mask"]
+    json_of(out, "run.json", lambda document: document["queries"][0].update(simplify_m=5.0))
+    assert "features-mask" not in failing(out)
+    details = {check["name"]: check["detail"] for check in validate_run(str(out))["checks"]}
+    assert "the-water is simplified" in details["features-mask"]
+
+
 def test_scenes_that_are_gone_or_new_are_not_compared_and_that_is_said(tmp_path: Path) -> None:
     out = finished_run(tmp_path)
     (tmp_path / "alpha.tif").unlink()
