@@ -6,7 +6,7 @@ from flows.run import RunSettings, run
 from pipeline.manifest import RunStatus
 from pipeline.region import Outcome, Stages
 from pipeline.spec import RunSpec
-from tasks.region import segment_scene, stitch_scene, vectorise_scene
+from tasks.region import publish_scene, segment_scene, stitch_scene, vectorise_scene
 
 
 @flow(name="segment-region", persist_result=False)
@@ -16,7 +16,8 @@ def segment_region(spec: RunSpec, out: str, settings: RunSettings | None = None)
     Raises `BadInput` on input that cannot work, and `RuntimeError` where every tile-query failed, so that the flow run
     is marked failed.
     """
-    outcome = run(spec, out, settings or RunSettings(), Stages(segment_scene, stitch_scene, vectorise_scene))
+    stages = Stages(segment_scene, stitch_scene, vectorise_scene, publish_scene)
+    outcome = run(spec, out, settings or RunSettings(), stages)
     if outcome.status is RunStatus.FAILED:
         raise RuntimeError(f"every tile-query failed; see `t2s status {out}`")
     return outcome

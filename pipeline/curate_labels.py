@@ -11,7 +11,7 @@ import fsspec
 import geopandas as gpd
 import numpy as np
 import shapely
-from pyogrio.errors import DataLayerError, DataSourceError  # type: ignore[import-untyped]
+from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
 from rasterio.errors import RasterioIOError
 from shapely.geometry.base import BaseGeometry

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import geopandas as gpd
@@ -96,13 +97,16 @@ def vectorise_scene_query(
     workers: Workers,
     provenance: Provenance,
     fingerprint: str,
+    trace: Mapping[str, str] = MappingProxyType({}),
     min_area_m2: float = 0.0,
 ) -> VectoriseReceipt:
     """Turn a finished mosaic into its partition of features, unless that is there already.
 
     `index`: `results.read_index` of the results that the mosaic was stitched from. `grids`: by level. `fingerprint`:
-    hash of all inputs; a partition with the same one is left as it is. Pixels stay on the workers, a block at a time;
-    polygons come back here. Raises `BadInput` where the mosaic is not finished.
+    hash of all inputs; a partition with the same one is left as it is. `trace`: kept in the file's metadata.
+
+    Pixels stay on the workers, a block at a time; polygons come back here. Raises `BadInput` where the mosaic is not
+    finished.
     """
     found = _finished(store, scene.scene_id, query.query_id, fingerprint)
     if found is not None:
@@ -119,7 +123,7 @@ def vectorise_scene_query(
     reasoning = {tile: text for block in shown for tile, text in block.reasoning.items()}
     pieces = merge_pieces(shown, scene.shape)
     table = feature_table(scene, query, pieces, reasoning, provenance, min_area_m2=min_area_m2)
-    write_partition(store, scene, query.query_id, table, fingerprint)
+    write_partition(store, scene, query.query_id, table, fingerprint, trace=trace)
     return _receipt(scene.scene_id, query.query_id, table["area_m2"], reused=False)
 
 
@@ -166,10 +170,13 @@ def feature_id(scene_id: str, query: str, outline_scene_px: Polygon) -> str:
     return hashlib.blake2b(json.dumps([scene_id, query]).encode() + outline, digest_size=8).hexdigest()
 
 
-def write_partition(store: Store, scene: Scene, query_id: str, table: pa.Table, fingerprint: str) -> None:
+def write_partition(
+    store: Store, scene: Scene, query_id: str, table: pa.Table, fingerprint: str, *, trace: Mapping[str, str]
+) -> None:
     """Put a partition in one atomic write; what was there before is replaced."""
     geometry_metadata = {"geo": json.dumps(geo_metadata(table, geographic_crs(proj_crs(scene.geobox))))}
-    metadata = {**geometry_metadata, "t2s:schema_version": SCHEMA_VERSION, _FINGERPRINT.decode(): fingerprint}
+    ours = {"t2s:schema_version": SCHEMA_VERSION, _FINGERPRINT.decode(): fingerprint, **trace}
+    metadata = {**geometry_metadata, **ours}
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, SCHEMA.with_metadata(metadata), compression="zstd") as writer:
         if table.num_rows:  # a row group without rows has no statistics, which readers and validators stumble over

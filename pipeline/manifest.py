@@ -1,6 +1,7 @@
 """run.json: what a run is, was asked, and came to."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import version
@@ -39,9 +40,14 @@ def read_manifest(store: Store) -> dict[str, Any] | None:
     return dict(manifest)
 
 
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """What `write_manifest` puts."""
+    return json.dumps(manifest, indent=1, ensure_ascii=False).encode()
+
+
 def write_manifest(store: Store, manifest: dict[str, Any]) -> None:
     """Replace the manifest atomically."""
-    store.write(NAME, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+    store.write(NAME, manifest_bytes(manifest))
 
 
 def now() -> str:

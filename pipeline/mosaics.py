@@ -8,6 +8,7 @@ the first write.
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,7 @@ def write_block(
 
 def read_window(store: Store, path: str, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(probability, mask), each (height, width), of the group at `path` over `window`; complete or not."""
-    group = zarr.open_group(_zarr_store(store), path=path, mode="r", use_consolidated=False)
+    group = open_group(store, path)
     region = window.slices_in(Window(0, 0, window.x1, window.y1))
     probability, mask = (np.asarray(_array(group, name)[region], np.uint8) for name in _RASTERS)
     return probability, mask
@@ -178,11 +179,17 @@ def _consolidate(store: Store, path: str) -> None:
 def finished(store: Store, scene_id: str, query_id: str) -> dict[str, Any] | None:
     """The attributes of the group if it is there and complete, else None."""
     try:
-        group = zarr.open_group(_zarr_store(store, group_path(scene_id, query_id)), mode="r", use_consolidated=False)
+        group = open_group(store, group_path(scene_id, query_id))
     except FileNotFoundError:
         return None
     attributes = dict(group.attrs)
     return attributes if attributes.get(_STATE) == "complete" else None
+
+
+def open_group(store: Store, path: str) -> zarr.Group:
+    """The group at `path` below `masks.zarr`, to read, as it is itself: consolidated metadata are not looked at."""
+    # The version is said: else each of the files that Zarr v2 had is asked for, at a round trip each.
+    return zarr.open_group(_zarr_store(store), path=path, mode="r", zarr_format=3, use_consolidated=False)
 
 
 def open_mosaic(store: Store, scene_id: str, query_id: str) -> xr.Dataset:
@@ -222,8 +229,7 @@ class _Overview:
 
 
 def _write_overview(task: _Overview) -> None:
-    group = zarr.open_group(_zarr_store(task.store), path=task.source, mode="r", use_consolidated=False)
-    height, width = _array(group, "mask").shape
+    height, width = _array(open_group(task.store, task.source), "mask").shape
     x0, y0, x1, y1 = task.window
     source_window = Window(2 * x0, 2 * y0, min(2 * x1, width), min(2 * y1, height))
     probability, mask = read_window(task.store, task.source, source_window)
@@ -310,13 +316,14 @@ def stitch_scene_query(
     workers: Workers,
     planned: Mapping[int, NDArray[np.bool_]],
     fingerprint: str,
+    trace: Mapping[str, str] = MappingProxyType({}),
     layout: Layout = Layout(),
 ) -> StitchReceipt:
     """Make the mosaic of one query of one scene, unless it is there already.
 
     `threshold`: probability (0 to 1) from which a pixel is target. `index`: `results.read_index` of the results that
     are wanted of this scene and query, and of no others. `grids`: by level. `planned`: see `planned_tiles`.
-    `fingerprint`: hash of all inputs; a complete mosaic with the same one is left as it is.
+    `fingerprint`: hash of all inputs; a complete mosaic with the same one is left as it is. `trace`: kept on the group.
 
     Memory is bounded by the block, here and on the workers.
     """
@@ -325,7 +332,7 @@ def stitch_scene_query(
         return StitchReceipt(scene.scene_id, query.query_id, reused=True, **found["t2s:pixels"])
     windows = list(blocks(scene.shape, layout.writer_px, layout.block_px))
     check_single_writer(windows, layout.writer_px)
-    facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px}
+    facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px, **trace}
     create(
         store,
         scene,

@@ -1,5 +1,8 @@
 """Mosaics at half the resolution. Pixels that nobody looked at count for nothing."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,3 +31,9 @@ def _quads(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = values.shape
     even = np.pad(values, ((0, height % 2), (0, width % 2)), constant_values=NOBODY_LOOKED)
     return np.stack([even[0::2, 0::2], even[0::2, 1::2], even[1::2, 0::2], even[1::2, 1::2]])
+
+
+def factors_of(attributes: Mapping[str, Any]) -> tuple[int, ...]:
+    """2, 4, ...: the overviews that a group's `multiscales` attributes name, finest first."""
+    layout = attributes["multiscales"]["layout"]
+    return tuple(int(level["asset"]) for level in layout if level["asset"] != ".")

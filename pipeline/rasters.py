@@ -31,13 +31,13 @@ def is_url(href: str) -> bool:
 
 
 @contextmanager
-def open_raster(href: str) -> Iterator[Any]:
+def open_raster(href: str, **options: Any) -> Iterator[Any]:  # noqa: ANN401 -- GDAL's open options
     """A `rasterio.DatasetReader`, for one thread. Raises `RasterioIOError` where no driver of `DRIVERS` reads the file.
 
     URLs are read through fsspec, as outputs are written, so that one set of credentials serves both.
     """
-    options = {"opener": _RemoteFiles(href)} if is_url(href) else {}
-    with _first_that_opens(href, options) as dataset:
+    opener = {"opener": _RemoteFiles(href)} if is_url(href) else {}
+    with _first_that_opens(href, {**opener, **options}) as dataset:
         yield dataset
 
 

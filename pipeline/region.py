@@ -20,6 +20,8 @@ from pipeline.manifest import (
 from pipeline.plan import ScenePlan
 from pipeline.prepare import Prepared, plan_scene
 from pipeline.progress import Progress
+from pipeline.provenance import spec_digest
+from pipeline.publish import publish_run, publish_scene
 from pipeline.report import write_report
 from pipeline.results import TileStatus
 from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
@@ -36,6 +38,7 @@ class Stages:
     segment: Segment = segment_scene
     stitch: Later = stitch_scene
     vectorise: Later = vectorise_scene
+    publish: Later = publish_scene
 
 
 DIRECT = Stages()
@@ -70,15 +73,16 @@ def run_region(
     store, run_id = prepared.store, new_run_id()
     with lease.held(store, run_id):
         if fresh:
-            for folder in ("tiles", "masks.zarr", "features"):
+            for folder in ("tiles", "masks.zarr", "features", "cog", "stac", "checksums"):
                 store.remove(folder)
         earlier = None if fresh else read_manifest(store)
-        context = RunContext(store, prepared.spec, run_id, device=device, retry_failed=retry_failed)
         started, start_s = now(), time.perf_counter()
         known = {entry["scene_id"]: entry for entry in earlier["scenes"]} if earlier else {}
         plans = [plan_scene(prepared, scene, known.get(scene.scene_id)) for scene in prepared.scenes]
         manifest = _manifest(prepared, plans, run_id, earlier, started)
         write_manifest(store, manifest)
+        digest = manifest["history"][-1]["spec_digest"]
+        context = RunContext(store, prepared.spec, run_id, digest, device=device, retry_failed=retry_failed)
         receipts: list[StageReceipt] = []
         states: dict[str, Committed] = {}
         try:
@@ -87,7 +91,8 @@ def run_region(
                 # Once: after this stage nothing is committed any more, and a region's index is long.
                 state = states[plan.scene.scene_id] = committed(store, plan, prepared.spec.queries)
                 receipts += [
-                    stage(plan, state, context, workers, progress) for stage in (stages.stitch, stages.vectorise)
+                    stage(plan, state, context, workers, progress)
+                    for stage in (stages.stitch, stages.vectorise, stages.publish)
                 ]
         except Exception as error:
             _end(manifest, RunStatus.FAILED, start_s, error=f"{type(error).__name__}: {error}")
@@ -96,6 +101,7 @@ def run_region(
         _add_outcome(manifest, prepared, states, receipts)
         _end(manifest, status_of(manifest["counts"], prepared), start_s)
         write_report(store, manifest)
+        publish_run(store, manifest, receipts)
         write_manifest(store, manifest)  # last: a run that says SUCCESS has everything
     computed = sum(r.computed for r in receipts if r.stage == "segment")
     return Outcome(RunStatus(manifest["status"]), manifest, computed)
@@ -125,7 +131,15 @@ def total_counts(states: Sequence[Committed]) -> dict[str, int]:
 def _manifest(
     prepared: Prepared, plans: Sequence[ScenePlan], run_id: str, earlier: dict[str, Any] | None, started: str
 ) -> dict[str, Any]:
-    spec = prepared.spec
+    asked = prepared.spec
+    # What the user left open is said: whoever reads this needs no defaults of ours.
+    spec = {**asked.model_dump(mode="json"), "tile_px": prepared.tile_px, "overlap_px": prepared.overlap_px}
+    models = {
+        "prompter": {"name": asked.models.prompter, "version": prepared.versions.prompter},
+        "segmenter": {"name": asked.models.segmenter, "version": prepared.versions.segmenter},
+    }
+    digest = spec_digest(spec)
+    invocation = {"run_id": run_id, "started": started, "spec_digest": digest, "models": models}
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
@@ -136,18 +150,12 @@ def _manifest(
             for p in plans
         ],
         "queries": [
-            {"query_id": q.query_id, "query": q.text, "label": q.label, "threshold": spec.threshold_of(q)}
-            for q in spec.queries
+            {"query_id": q.query_id, "query": q.text, "label": q.label, "threshold": asked.threshold_of(q)}
+            for q in asked.queries
         ],
-        "models": {
-            "prompter": {"name": spec.models.prompter, "version": prepared.versions.prompter},
-            "segmenter": {"name": spec.models.segmenter, "version": prepared.versions.segmenter},
-        },
-        "spec": {
-            **spec.model_dump(mode="json"),
-            "tile_px": prepared.tile_px,
-            "overlap_px": prepared.overlap_px,
-        },
+        "models": models,
+        "spec": spec,
+        "specs": {**(earlier.get("specs", {}) if earlier else {}), digest: spec},
         "aoi": None
         if prepared.aoi is None
         # full precision: the plan is rebuilt from this, and its keys hash the area
@@ -158,7 +166,7 @@ def _manifest(
         "counts": {},
         "failures": [],
         "unparsable": [],
-        "history": [*(earlier["history"] if earlier else []), {"run_id": run_id, "started": started}],
+        "history": [*(earlier["history"] if earlier else []), invocation],
     }
 
 

@@ -44,6 +44,8 @@ class RunSpec(BaseModel):
     """Probability from which a pixel is target, for queries that name none of their own."""
     batch_tiles: int = Field(default=8, ge=1)
     """Tiles answered together. Part of the spec because batch size may move logits in the last digits."""
+    cog: bool = False
+    """Deliver each mosaic as Cloud Optimized GeoTIFFs too. Changes no result, but what a run has to hand over."""
     skip_bad_scenes: bool = False
     """Go on without scenes that preflight refuses; the run is then PARTIAL."""
     max_unparsable: float = Field(default=0.02, ge=0, le=1)

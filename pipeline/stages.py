@@ -13,14 +13,15 @@ from pipeline.features import Provenance, vectorise_scene_query
 from pipeline.mosaics import planned_tiles, stitch_scene_query
 from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
+from pipeline.provenance import trace
 from pipeline.queries import Query
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
 from pipeline.work import Workers
 from pipeline.worker import BatchReceipt, BatchTask, run_batch
 
-STITCH_VERSION = "2"
-"""Raise it when stitching or vectorising changes its results: finished mosaics and features are then made anew."""
+STITCH_VERSION = "3"
+"""Raise it when stitching or vectorising changes its results or what these say of themselves: all is made anew then."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class RunContext:
     store: Store
     spec: RunSpec
     run_id: str
+    spec_digest: str
+    """Of the spec as run.json holds it: see `provenance`."""
     device: str = "auto"
     """Where the models run: `auto`, `cpu`, `cuda` or `cuda:N`. Changes speed, not the plan."""
     retry_failed: bool = False
@@ -84,6 +87,7 @@ def stitch_scene(
             workers=workers,
             planned=planned,
             fingerprint=fingerprint(plan, context.spec, state, query),
+            trace=trace(plan, run_id=context.run_id, digest=context.spec_digest),
         )
         computed += not receipt.reused
         pixels[query.query_id] = {"target_px": receipt.target_px, "unseen_px": receipt.unseen_px}
@@ -108,6 +112,7 @@ def vectorise_scene(
             grids=plan.grids,
             workers=workers,
             fingerprint=fingerprint(plan, context.spec, state, query),
+            trace=trace(plan, run_id=context.run_id, digest=context.spec_digest),
             provenance=provenance,
         )
         computed += not receipt.reused

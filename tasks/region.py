@@ -5,7 +5,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pipeline import stages
+from pipeline import publish, stages
 from pipeline.committed import Committed
 from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
@@ -37,3 +37,11 @@ def vectorise_scene(
 ) -> StageReceipt:
     """See `pipeline.stages.vectorise_scene`."""
     return stages.vectorise_scene(plan, state, context, workers, progress)
+
+
+@task(name="publish-scene", task_run_name="publish {plan.scene.scene_id}", **_OPTIONS)
+def publish_scene(
+    plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
+) -> StageReceipt:
+    """See `pipeline.publish.publish_scene`."""
+    return publish.publish_scene(plan, state, context, workers, progress)

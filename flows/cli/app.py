@@ -8,11 +8,13 @@ import typer
 from flows.cli.curate import curate
 from flows.cli.demo import demo
 from flows.cli.evaluate import evaluate
+from flows.cli.export import export
 from flows.cli.models import models
 from flows.cli.plan import plan
 from flows.cli.segment import segment
 from flows.cli.status import status
 from flows.cli.train import train
+from flows.cli.validate import validate
 
 app = typer.Typer(
     name="t2s",
@@ -26,6 +28,8 @@ app.command()(demo)
 app.command()(segment)
 app.command()(plan)
 app.command()(status)
+app.command()(validate)
+app.command()(export)
 app.add_typer(models)
 app.command()(train)
 app.command()(evaluate)

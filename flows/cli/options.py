@@ -34,6 +34,7 @@ Gsd = Annotated[
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is target.")]
 MaxUnparsable = Annotated[float, typer.Option(help="Share of unusable answers above which the run is partial.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-scenes", help="Go on without scenes that cannot be used.")]
+Cog = Annotated[bool, typer.Option("--cog", help="Deliver masks and probabilities as COGs too.")]
 Cluster = Annotated[str, typer.Option(help="local, or a Dask scheduler's address.")]
 NWorkers = Annotated[int | None, typer.Option("--workers", min=1, help="Local processes; one per core by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, messages on stderr.")]

@@ -30,6 +30,7 @@ def plan(
     gsd: o.Gsd = None,
     threshold: o.Threshold = 0.5,
     skip_bad_scenes: o.SkipBad = False,
+    cog: o.Cog = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Say what a run would do and what is wrong with its input; load, compute and write nothing.
@@ -42,7 +43,7 @@ def plan(
 
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
-        tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry, gsd=gsd,
+        tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry, gsd=gsd, cog=cog,
     )  # fmt: skip
     _, looked = request.look()
     document = {

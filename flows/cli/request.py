@@ -35,6 +35,7 @@ class Request:
     skip_bad_scenes: bool = False
     registry: str | None = None
     gsd: float | None = None
+    cog: bool = False
 
     def look(self) -> tuple[RunSpec, Looked]:
         """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
@@ -63,6 +64,7 @@ class Request:
             threshold=self.threshold,
             max_unparsable=min(max(self.max_unparsable, 0.0), 1.0),
             skip_bad_scenes=self.skip_bad_scenes,
+            cog=self.cog,
         )
 
     def _share_problems(self) -> list[Problem]:

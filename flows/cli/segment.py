@@ -48,6 +48,7 @@ def segment(
     threshold: o.Threshold = 0.5,
     max_unparsable: o.MaxUnparsable = 0.02,
     skip_bad_scenes: o.SkipBad = False,
+    cog: o.Cog = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where a machine failed.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what earlier runs left in OUT.")] = False,
     workers: o.NWorkers = None,
@@ -75,7 +76,7 @@ def segment(
 
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
-        tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd,
+        tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd, cog,
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:
@@ -140,6 +141,7 @@ def summary(outcome: "Outcome", out: str) -> str:
         f"polygons  {store.href('features')}   geopandas.read_parquet(...)",
         f"masks     {store.href('masks.zarr')}   xarray.open_zarr(.../<scene_id>/<query_id>)",
         f"report    {store.href('report.html')}   open it in a browser",
+        f"check     t2s validate {out}",
     ]
     return "\n".join(lines)
 

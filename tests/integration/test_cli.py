@@ -78,7 +78,7 @@ except SystemExit as ending:
     assert loaded_after(statement, "torch", "transformers", "prefect") == set()
 
 
-@pytest.mark.parametrize("command", ["segment", "plan", "status", "demo"])
+@pytest.mark.parametrize("command", ["segment", "plan", "status", "demo", "export", "validate"])
 def test_every_command_has_help_with_an_example(here: Command, command: str) -> None:
     code, text, _ = here(command, "--help")
     assert code == 0
@@ -314,3 +314,37 @@ def test_status_of_a_run_that_an_exception_ended_says_which(
     assert code == 0
     assert "FAILED: 4 of 9 tile-queries are done" in text
     assert "the plug was pulled" in text
+
+
+def test_segment_with_cogs_then_validate_then_export(
+    here: Command, models: Models, scene: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert here("segment", *arguments(models, scene, out), "--cog")[0] == 0
+    assert sorted(p.name for p in (out / "cog/alpha/the-water").iterdir()) == ["mask.tif", "probability.tif"]
+    code, text, _ = here("validate", out)
+    assert (code, text.count("ok  ")) == (0, 15)
+    code, text, _ = here("validate", out, "--json")
+    document = json.loads(text)
+    assert (code, document["ok"]) == (0, True)
+    assert all(set(check) == {"name", "ok", "detail"} for check in document["checks"])
+    code, text, _ = here("export", out, "--format", "geojson", "--out", tmp_path / "x.geojson", "--json")
+    assert (code, json.loads(text)["href"]) == (0, str(tmp_path / "x.geojson"))
+    code, text, err = here("export", out, "--format", "geojson", "--out", tmp_path / "x.geojson")
+    assert (code, text) == (2, "")
+    assert "give --overwrite" in err
+
+
+def test_validate_exits_1_where_something_is_wrong_and_2_where_there_is_no_run(
+    here: Command, models: Models, scene: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(spec_of(models, scene), out)
+    (out / "features/query_id=the-water/scene_id=alpha/part-0.parquet").write_bytes(b"rust")
+    code, text, _ = here("validate", out)
+    assert code == 1
+    assert "FAIL  checksums" in text
+    assert json.loads(here("validate", out, "--json")[1])["ok"] is False
+    code, text, err = here("validate", tmp_path / "none", "--json")
+    assert (code, text) == (2, "")
+    assert "no run.json is here" in err

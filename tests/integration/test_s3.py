@@ -9,9 +9,11 @@ import pytest
 from buckets import bucket_on_loopback
 from regions import ROADS, WATER, draw_scene, features_of, make_models, mask_of, results, run, spec_of
 
+from pipeline.export import export_features
 from pipeline.manifest import RunStatus
 from pipeline.status import run_status
 from pipeline.storage import Store
+from pipeline.validate import validate_run
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +38,19 @@ def test_a_run_into_a_bucket_equals_one_onto_a_disk_and_is_not_done_twice(bucket
     features = features_of(out)
     assert set(features["query_id"]) == {"the-water", "the-roads"}
     assert len(gpd.read_parquet(f"{out}/features")) == len(features) > 0
+
+
+def test_a_run_in_a_bucket_is_validated_and_exported_there(bucket: str, tmp_path: Path) -> None:
+    out = f"{bucket}/runs/whole"
+    scene = draw_scene(tmp_path / "beta.tif", seed=3)
+    run(spec_of(make_models(tmp_path), scene, queries=[ROADS], cog=True), out)
+    document = validate_run(out)
+    assert document["ok"], document
+    written = export_features(out, "fgb", query_ids=["the-roads"], target=f"{bucket}/exports/roads.fgb")
+    assert written.n_features == (features_of(out)["query_id"] == "the-roads").sum() > 0
+    Store.at(bucket).download("exports/roads.fgb", tmp_path / "roads.fgb")
+    assert len(gpd.read_file(tmp_path / "roads.fgb")) == written.n_features
+    chunk = "masks.zarr/beta/the-roads/mask/c/0/0"
+    Store.at(out).write(chunk, Store.at(out).read(chunk)[:20])
+    failed = {check["name"] for check in validate_run(out)["checks"] if not check["ok"]}
+    assert failed == {"checksums", "mask", "valid-data", "features-mask", "cog"}

@@ -56,7 +56,8 @@ def _noise(rng: np.random.Generator, height: int, width: int) -> Pixels:
         if cell <= 1:
             break
     blend /= weight
-    return np.clip((blend - 0.5) * rng.uniform(1, 3) + 0.5, -0.3, 1.3).astype(np.float32)
+    harder: Pixels = np.clip((blend - 0.5) * rng.uniform(1, 3) + 0.5, -0.3, 1.3).astype(np.float32)
+    return harder
 
 
 def _ramp(rng: np.random.Generator, height: int, width: int) -> Pixels:
@@ -82,7 +83,8 @@ def _blocks(rng: np.random.Generator, height: int, width: int) -> Pixels:
 
 def _gradient(rng: np.random.Generator, height: int, width: int) -> Pixels:
     ramp = _ramp(rng, height, width)
-    return (ramp - ramp.min()) / max(float(np.ptp(ramp)), 1.0)
+    risen: Pixels = (ramp - ramp.min()) / np.float32(max(float(np.ptp(ramp)), 1.0))
+    return risen
 
 
 def _two_slopes(rng: np.random.Generator, height: int, width: int) -> Pixels:
@@ -90,10 +92,11 @@ def _two_slopes(rng: np.random.Generator, height: int, width: int) -> Pixels:
     turn = rng.uniform(0, 2 * np.pi)
     x, y = np.arange(width) - width * rng.uniform(0.35, 0.65), np.arange(height) - height * rng.uniform(0.35, 0.65)
     slope = x[None, :] * np.cos(turn) + y[:, None] * np.sin(turn)
+    lit: Pixels = (slope > 0).astype(np.float32)
     if rng.random() < 0.3:
-        other = -x[None, :] * np.sin(turn) + y[:, None] * np.cos(turn)
-        return ((slope > 0) * 0.5 + (other > 0) * 0.5).astype(np.float32)
-    return (slope > 0).astype(np.float32)
+        across = -x[None, :] * np.sin(turn) + y[:, None] * np.cos(turn)
+        lit = np.float32(0.5) * (lit + (across > 0))
+    return lit
 
 
 def _crowns(rng: np.random.Generator, height: int, width: int) -> Pixels:

@@ -152,7 +152,8 @@ def _compact(rng: np.random.Generator, kind: int, size: float) -> Corners:
         [rng.normal(0, 0.32 / k) * np.cos(k * ring + rng.uniform(0, 2 * np.pi)) for k in range(2, 9)], axis=0
     )
     stretch = rng.uniform(0.45, 1.0)
-    return np.stack((np.cos(ring), np.sin(ring) * stretch), 1) * (np.maximum(reach, 0.15) * size / 2)[:, None]
+    blob: Corners = np.stack((np.cos(ring), np.sin(ring) * stretch), 1) * (np.maximum(reach, 0.15) * size / 2)[:, None]
+    return blob
 
 
 def _band(rng: np.random.Generator, side_px: int, width: float) -> Corners:

@@ -90,10 +90,10 @@ class SegmenterBatches:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
         """One of the eight turns and flips of a square."""
         times, flip = int(self.rng.integers(4)), bool(self.rng.random() < 0.5)
-        turned = [np.rot90(image, times), np.rot90(kinds, times), np.rot90(masks, times, (1, 2))]
+        image, kinds, masks = np.rot90(image, times), np.rot90(kinds, times), np.rot90(masks, times, (1, 2))
         if flip:
-            turned = [turned[0][:, ::-1], turned[1][:, ::-1], turned[2][:, :, ::-1]]
-        return tuple(np.ascontiguousarray(one) for one in turned)  # type: ignore[return-value]
+            image, kinds, masks = image[:, ::-1], kinds[:, ::-1], masks[:, :, ::-1]
+        return np.ascontiguousarray(image), np.ascontiguousarray(kinds), np.ascontiguousarray(masks)
 
     def _prompt(self, mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
         box = np.asarray(bounding_box(mask), np.float32)

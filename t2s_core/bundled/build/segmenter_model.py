@@ -34,8 +34,8 @@ def make_model() -> SamModel:
         if places is None:
             raise AssertionError("the configuration asks for absolute positions")
         places.copy_(0.5 * _sines(SIDE_PX // PATCH_PX, WIDTH))
-    model.shared_image_embedding.positional_embedding.requires_grad_(requires_grad=False)
-    model.prompt_encoder.shared_embedding.positional_embedding.requires_grad_(requires_grad=False)
+    model.shared_image_embedding.positional_embedding.requires_grad = False
+    model.prompt_encoder.shared_embedding.positional_embedding.requires_grad = False
     return model
 
 

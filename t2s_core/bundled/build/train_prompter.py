@@ -247,7 +247,7 @@ class Training:
             total = 0.5 * cells + losses["words"] + losses["numbers"] + 4 * losses["place"]
             total = total + 4 * losses["spot"] + GUIDANCE * (losses["guide_counts"] + losses["guide_numbers"])
         self.optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         nn.utils.clip_grad_norm_(self.weights, 1.0)
         self.optimiser.step()
         self.step += 1

@@ -88,7 +88,8 @@ class Training:
     def __init__(self, folder: Path, lr: float, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
         self.file = folder / "segmenter.pt"
-        self.model, self.head = make_model().to(device), make_head().to(device)
+        self.model: SamModel = nn.Module.to(make_model(), device)  # its own `to` is typed as if it took no device
+        self.head = make_head().to(device)
         self.weights = [p for p in (*self.model.parameters(), *self.head.parameters()) if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.weights, lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
         self.average = {key: value.clone() for key, value in self.model.state_dict().items()}
@@ -117,7 +118,7 @@ class Training:
         with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
             loss, iou = loss_of(self.model, self.head, batch)
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.weights, 1.0)
         self.optimiser.step()
         self.step += 1

@@ -22,7 +22,7 @@ def weather(rng: np.random.Generator, ground: Pixels) -> NDArray[np.uint8]:
     picture = Image.fromarray(np.clip(ground, 0, 255).astype(np.uint8))
     if rng.random() < 0.2:  # enlarged from a coarser file
         size = picture.size
-        coarse = tuple(int(side / rng.uniform(1.1, 2.6)) for side in size)
+        coarse = int(size[0] / rng.uniform(1.1, 2.6)), int(size[1] / rng.uniform(1.1, 2.6))
         picture = picture.resize(coarse, Image.Resampling.BOX).resize(size, Image.Resampling.BICUBIC)
     elif rng.random() < 0.75:
         picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.2, 1.3))))

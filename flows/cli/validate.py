@@ -1,0 +1,33 @@
+"""`t2s validate`."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from flows.cli import options as o
+
+
+def validate(
+    out: Annotated[str, typer.Argument(help="Directory or URL of a run.", show_default=False)],
+    as_json: o.AsJson = False,
+) -> None:
+    """Check everything a run left: formats, checksums, and that masks, polygons, COGs, STAC and run.json agree.
+
+    Reads all of it, a block at a time. Exits 1 where anything is wrong, 2 where no run can be read.
+
+    Examples:
+      t2s validate results
+
+      t2s validate s3://bucket/run --json
+    """
+    from pipeline.validate import validate_run
+
+    document = validate_run(out)
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        for check in document["checks"]:
+            typer.echo(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:<14}  {check['detail']}")
+    raise typer.Exit(0 if document["ok"] else 1)

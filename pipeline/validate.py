@@ -1,0 +1,69 @@
+"""`t2s validate`: whether everything a run left is whole, agrees with itself, and is what run.json says.
+
+Nothing of the run that made the outputs is believed: files are opened with independent readers where there are some,
+and every law is looked at pixel by pixel and row by row, a block at a time.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pipeline import validate_features as features
+from pipeline import validate_masks as masks
+from pipeline import validate_published as published
+from pipeline.findings import Findings, Published
+from pipeline.manifest import read_manifest
+from pipeline.status import plans_of
+from pipeline.storage import Store
+from t2s_core.errors import BadInput
+
+
+class Check(NamedTuple):
+    """One law."""
+
+    name: str
+    unit: str
+    """What it counts where all is well."""
+    look: Callable[[Published, Findings], None]
+
+
+CHECKS = (
+    Check("run", "invocations", published.check_run),
+    Check("checksums", "objects", published.check_checksums),
+    Check("provenance", "outputs", published.check_provenance),
+    Check("zarr", "groups", masks.check_groups),
+    Check("coverage", "groups", masks.check_coverage),
+    Check("mask", "groups", masks.check_masks),
+    Check("overviews", "groups", masks.check_overviews),
+    Check("valid-data", "groups", masks.check_valid_data),
+    Check("geoparquet", "partitions", features.check_partitions),
+    Check("bbox", "partitions", features.check_bboxes),
+    Check("geometry", "partitions", features.check_geometries),
+    Check("feature-ids", "partitions", features.check_ids),
+    Check("features-mask", "partitions", features.check_against_masks),
+    Check("cog", "files", masks.check_cogs),
+    Check("stac", "documents", published.check_stac),
+)
+
+
+def validate_run(out_url: str) -> dict[str, Any]:
+    """The document of `t2s validate --json`: `ok`, `checks: [{name, ok, detail}]`.
+
+    Raises `BadInput` where there is no run, or where its run.json cannot be read.
+    """
+    store = Store.at(out_url)
+    manifest = read_manifest(store)
+    if manifest is None:
+        raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+    try:
+        run = Published(store, manifest, tuple(plans_of(manifest, store)))
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        detail = f"run.json lacks or twists what a run is: {type(error).__name__}: {' '.join(str(error).split())}"
+        return {"ok": False, "checks": [{"name": "run", "ok": False, "detail": detail}]}
+    checks = [_outcome(check, run) for check in CHECKS]
+    return {"ok": all(check["ok"] for check in checks), "checks": checks}
+
+
+def _outcome(check: Check, run: Published) -> dict[str, Any]:
+    findings = Findings()
+    check.look(run, findings)
+    return {"name": check.name, "ok": findings.n_problems == 0, "detail": findings.detail(check.unit)}

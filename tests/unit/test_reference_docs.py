@@ -1,0 +1,108 @@
+"""The reference pages say what is: tables against the code, copy-paste reads against a finished run."""
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import zarr
+from outputs import finished_run
+
+from pipeline.features import SCHEMA, SCHEMA_VERSION
+from pipeline.mosaics import COVERAGE
+from pipeline.stac import item_name
+from pipeline.storage import Store
+from pipeline.validate import CHECKS
+
+DOCS = Path(__file__).resolve().parents[2] / "docs/reference"
+PAGES = ("geoparquet", "zarr", "stac", "validate")
+
+
+def page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text()
+
+
+def table(text: str, heading: str) -> list[list[str]]:
+    """Cells of the table whose first column is headed so, without back quotes."""
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |")) + 2
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
+    return rows
+
+
+def blocks(language: str) -> Iterator[Any]:
+    for name in PAGES:
+        for i, code in enumerate(re.findall(rf"```{language}\n(.*?)```", page(name), re.DOTALL)):
+            yield pytest.param(code, id=f"{name}-{i}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a run in `results`."""
+    folder = tmp_path_factory.mktemp("docs")
+    finished_run(folder).rename(folder / "results")
+    return folder
+
+
+def test_the_table_of_columns_is_the_schema() -> None:
+    stated = [(name, kind, null == "yes") for name, kind, null, _ in table(page("geoparquet"), "column")]
+    assert stated == [(field.name, str(field.type), field.nullable) for field in SCHEMA]
+    assert f"Schema version {SCHEMA_VERSION}," in page("geoparquet")
+
+
+def test_the_table_of_coverage_is_the_code() -> None:
+    assert [(int(code), name) for code, name, _ in table(page("zarr"), "code")] == list(enumerate(COVERAGE))
+
+
+def test_the_table_of_attributes_is_what_groups_have(folder: Path) -> None:
+    attributes = zarr.open_group(folder / "results/masks.zarr/alpha/the-water", mode="r").attrs
+    assert {name for name, _ in table(page("zarr"), "attribute")} == {k for k in attributes if k.startswith("t2s:")}
+
+
+def test_the_table_of_assets_is_what_items_have(folder: Path) -> None:
+    import json
+
+    item = json.loads(Store.at(str(folder / "results")).read(item_name("alpha")))
+    stated = {name.replace("<query_id>", "the-water") for name, _, _ in table(page("stac"), "asset")}
+    assert stated == {name for name in item["assets"] if name.startswith("the-water-") or name == "report"}
+
+
+def test_the_table_of_checks_is_what_validate_does() -> None:
+    assert [name for name, _ in table(page("validate"), "check")] == [check.name for check in CHECKS]
+
+
+@pytest.mark.parametrize("code", list(blocks("python")))
+def test_python_reads_run(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs", "exec"), names)  # noqa: S102 -- our own pages
+    results = {key: value for key, value in names.items() if key in {"features", "part", "table", "mosaic", "group"}}
+    assert all(len(value) for value in results.values())
+
+
+@pytest.mark.parametrize("code", list(blocks("sql")))
+def test_sql_reads_run(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.chdir(folder)
+    spec = find_spec("duckdb_ext")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    connection.execute("SET extension_directory = ?", [str(Path(spec.submodule_search_locations[0], "extensions"))])
+    statements = [s for s in code.split(";") if s.strip()]
+    for statement in statements:
+        rows = connection.execute(statement).fetchall()
+        assert rows or statement.strip().startswith("LOAD")
+    assert len(statements) > 1
+
+
+def test_there_are_reads_for_every_reader() -> None:
+    assert len(list(blocks("python"))) == 6
+    assert len(list(blocks("sql"))) == 1
+    assert all("not executed by our tests" in page(name) for name in ("geoparquet", "zarr"))
