@@ -20,7 +20,7 @@ from rich.text import Text
 
 from pipeline.progress import Progress
 
-_UNITS = {"segment": "tile-queries", "stitch": "mosaics", "vectorise": "layers"}
+_UNITS = {"segment": "tile-queries", "stitch": "mosaics", "vectorise": "layers", "publish": "layers"}
 _LINE_EVERY_S = 15.0
 
 

@@ -98,6 +98,7 @@ def _list_checksums(
     version = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     if not anew and checksums.version_of_sums(store, name) == version:
         return
+    store.fs.invalidate_cache()  # other processes wrote what is listed here
     names = published_names(store, scene_id, list(attributes))
     checksums.write_sums(store, name, checksums.sums_of(store, names, workers), version=version)
 

@@ -51,6 +51,7 @@ def validate_run(out_url: str) -> dict[str, Any]:
     Raises `BadInput` where there is no run, or where its run.json cannot be read.
     """
     store = Store.at(out_url)
+    store.fs.invalidate_cache()  # listings are cached per process; this is about what lies there now
     manifest = read_manifest(store)
     if manifest is None:
         raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")

@@ -143,7 +143,12 @@ def _check_document(
     run: Published, document: Mapping[str, Any], expected: Mapping[str, Any], name: str, found: Findings
 ) -> None:
     for key in sorted({*document, *expected}):
-        found.expect(name, key, found=document.get(key), expected=expected.get(key))
+        stated, true = document.get(key), expected.get(key)
+        if isinstance(stated, dict) and isinstance(true, dict):
+            for inner in sorted({*stated, *true}):
+                found.expect(name, f"{key}.{inner}", found=stated.get(inner), expected=true.get(inner))
+        else:
+            found.expect(name, key, found=stated, expected=true)
     hrefs = [entry["href"] for entry in (*document["links"], *document["assets"].values())]
     for href in hrefs:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(name), href))

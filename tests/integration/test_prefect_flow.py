@@ -46,7 +46,7 @@ def test_the_flow_completes_with_one_task_run_per_scene_and_stage(tmp_path: Path
     assert state.is_completed(), state
     outcome = state.result()
     assert (outcome.status, outcome.computed) == (RunStatus.SUCCESS, 18)
-    stages = ("segment", "stitch", "vectorise")
+    stages = ("segment", "stitch", "vectorise", "publish")
     runs = task_runs()
     assert sorted(r.name for r in runs) == sorted(f"{stage} {name}" for stage in stages for name in ("alpha", "beta"))
     assert {r.state.type.value for r in runs} == {"COMPLETED"}
