@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.committed import Committed, committed
@@ -19,7 +19,7 @@ from pipeline.storage import Store
 from pipeline.work import Workers
 from pipeline.worker import BatchReceipt, BatchTask, run_batch
 
-STITCH_VERSION = "1"
+STITCH_VERSION = "2"
 """Raise it when stitching or vectorising changes its results: finished mosaics and features are then made anew."""
 
 
@@ -107,8 +107,9 @@ def vectorise_scene(
             index=state.of_query(query),
             grids=plan.grids,
             workers=workers,
-            fingerprint=fingerprint(plan, context.spec, state, query),
+            fingerprint=_features_fingerprint(plan, context.spec, state, query),
             provenance=provenance,
+            rules=context.spec.rules_of(query),
         )
         computed += not receipt.reused
         features[query.query_id] = receipt.n_features
@@ -119,7 +120,7 @@ def vectorise_scene(
 
 
 def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) -> str:
-    """Hash of all that determines a scene's mosaic and features of one query."""
+    """Hash of all that determines a scene's mosaic of one query."""
     rows = state.of_query(query).select(["key", "status", "batch"]).to_pylist()
     facts = {
         "stitch_version": STITCH_VERSION,
@@ -130,6 +131,12 @@ def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) 
         "query": [query.text, query.label],
         "threshold": spec.threshold_of(query),
     }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _features_fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) -> str:
+    """The same for its features, which depend on the mosaic and on the rules."""
+    facts = {"mosaic": fingerprint(plan, spec, state, query), "rules": asdict(spec.rules_of(query))}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -44,12 +44,18 @@ class TileView:
     """(height, width): 1 to 255, the predicted IoU of the instance that claims the pixel; 255 where none does."""
     looked: NDArray[np.bool_]
     """(height, width): True where the tile has data."""
+    speaker: NDArray[np.int32]
+    """(height, width): 1 + the place, among the tile's masks, of the instance that speaks here; 0 where none does."""
 
     @property
     def codes(self) -> NDArray[np.uint8]:
         """(height, width): this tile's own probability as a mosaic would store it, 255 where it has no data."""
         codes = (self.probability_units + _UNITS_PER_CODE // 2) // _UNITS_PER_CODE
         return np.where(self.looked, codes, NOBODY_LOOKED).astype(np.uint8)
+
+    def claims(self, threshold: float) -> NDArray[np.int32]:
+        """(height, width): the speaker where this tile alone gives a probability of at least `threshold`, else 0."""
+        return np.where(threshold_mask(self.codes, threshold) == 1, self.speaker, 0)
 
 
 def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[int, TileGrid]) -> Block:
@@ -66,7 +72,7 @@ def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[i
         if part is None or not result.status.seen:
             continue
         view = view_of(result, part)
-        weight = _taper(result, grids[result.tile.level], part) * view.trust * view.looked
+        weight = weight_of(result, view, grids[result.tile.level], part)
         weighted[part.slices_in(block)] += weight * view.probability_units
         weights[part.slices_in(block)] += weight
     return Block(block, _weighted_mean(weighted, weights))
@@ -84,7 +90,8 @@ def view_of(result: TileResult, part: Window) -> TileView:
     shape = (part.height, part.width)
     units = np.zeros(shape, np.int64)
     trust = np.full(shape, _FULL_TRUST, np.int64)
-    for mask in result.masks:
+    speaker = np.zeros(shape, np.int32)
+    for number, mask in enumerate(result.masks, start=1):
         area = _reach(mask, result.window_scene_px, part)
         if area is None:
             continue
@@ -94,10 +101,15 @@ def view_of(result: TileResult, part: Window) -> TileView:
         speaks = instance_units > units[inside]
         claims = instance_units >= _CERTAIN_UNITS // 2
         trust[inside] = np.where(speaks, np.where(claims, _trust(mask), _FULL_TRUST), trust[inside])
+        speaker[inside] = np.where(speaks, number, speaker[inside])
         units[inside] = np.maximum(units[inside], instance_units)
-    if result.valid is None:
-        return TileView(units, trust, np.ones(shape, np.bool_))
-    return TileView(units, trust, result.valid[part.slices_in(result.window_scene_px)])
+    looked = np.ones(shape, np.bool_) if result.valid is None else result.valid[part.slices_in(result.window_scene_px)]
+    return TileView(units, trust, looked, speaker)
+
+
+def weight_of(result: TileResult, view: TileView, grid: TileGrid, part: Window) -> NDArray[np.int64]:
+    """(height, width) of `part`: how much the tile's word counts there; 0 where it has no data. `grid`: of its level."""
+    return _taper(result, grid, part) * view.trust * view.looked
 
 
 def _trust(mask: MaskRecord) -> int:

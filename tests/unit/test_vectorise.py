@@ -1,7 +1,10 @@
 """Cutting a mask into blocks and joining the pieces must give what polygonising the whole gives."""
 
+import random
+
 import numpy as np
 import pytest
+import rasterio.features
 import shapely
 from affine import Affine
 from hypothesis import given, settings
@@ -12,11 +15,13 @@ from pyproj import CRS, Geod, Transformer
 from shapely.geometry import Polygon, box
 
 from pipeline.geodesy import CRS84, areas_m2, geographic_crs, to_geographic
+from pipeline.joining import ByBorder
 from pipeline.mosaics import blocks
 from pipeline.results import MaskRecord, TileResult, TileStatus
 from pipeline.stitch import stitch_window, threshold_mask
 from pipeline.tiling import TileGrid, TileKey, Window
-from pipeline.vectorise import BlockPieces, Piece, merge_pieces, pieces_of_block, polygons_of
+from pipeline.trace import region_raster, regions_of
+from pipeline.vectorise import BlockPieces, Piece, pieces_of_block
 from t2s_core.errors import BadInput
 from t2s_core.masks import quantise
 
@@ -67,13 +72,36 @@ def masks(draw: st.DrawFn) -> NDArray[np.uint8]:
     return mask
 
 
-@given(mask=masks(), block_px=st.integers(1, 24))
+def merge(blocks_: list[BlockPieces]) -> list[Piece]:
+    joiner = ByBorder([block.window_scene_px for block in blocks_])
+    return [piece for block in blocks_ for piece in joiner.add(block)]
+
+
+def polygons_of_gdal(labels: NDArray[np.integer]) -> list[Polygon]:
+    found = rasterio.features.shapes(labels.astype(np.int32), mask=labels > 0, connectivity=4)
+    return [Polygon(rings[0], rings[1:]) for rings in (geometry["coordinates"] for geometry, _ in found)]
+
+
+@given(mask=masks(), n_labels=st.integers(1, 3))
 @settings(max_examples=80, deadline=None)
-def test_blocks_leave_no_trace(mask: NDArray[np.uint8], block_px: int) -> None:
-    height, width = mask.shape
+def test_regions_are_those_of_gdal(mask: NDArray[np.uint8], n_labels: int) -> None:
+    labels = np.where(mask == 1, np.random.default_rng(1).integers(1, n_labels + 1, mask.shape), 0)
+    regions = regions_of(labels)
+    assert shapely.is_valid(regions.polygons).all()
+    assert canonical(list(regions.polygons)) == canonical(polygons_of_gdal(labels))
+    np.testing.assert_array_equal(shapely.area(regions.polygons), regions.n_px)
+    raster = region_raster(regions.runs, mask.shape)
+    np.testing.assert_array_equal(np.append(0, regions.label)[raster], labels)
+
+
+@given(mask=masks(), block_px=st.integers(1, 24), shuffle=st.randoms(use_true_random=False))
+@settings(max_examples=80, deadline=None)
+def test_blocks_leave_no_trace(mask: NDArray[np.uint8], block_px: int, shuffle: random.Random) -> None:
     probability = np.random.default_rng(0).integers(0, 255, mask.shape).astype(np.uint8)
-    whole = polygons_of(mask, Window(0, 0, width, height))
-    merged = merge_pieces(pieces_by_block(mask, probability, block_px), (height, width))
+    whole = polygons_of_gdal(mask == 1)
+    shown = pieces_by_block(mask, probability, block_px)
+    shuffle.shuffle(shown)
+    merged = merge(shown)
     assert canonical([p.polygon_scene_px for p in merged]) == canonical(whole)
     assert all(p.polygon_scene_px.is_valid for p in merged)
     assert sum(p.polygon_scene_px.area for p in merged) == sum(p.n_px for p in merged) == (mask == 1).sum()
@@ -87,7 +115,7 @@ def test_scores_are_means_inside() -> None:
     probability = np.full((6, 6), 254, np.uint8)
     probability[1:3, 3:5] = 127
     for block_px in (2, 6):
-        (piece,) = merge_pieces(pieces_by_block(mask, probability, block_px), (6, 6))
+        (piece,) = merge(pieces_by_block(mask, probability, block_px))
         assert piece.score == 0.75
         assert piece.polygon_scene_px.equals(box(1, 1, 5, 3))
         assert len(piece.polygon_scene_px.exterior.coords) == 5
@@ -116,7 +144,7 @@ def test_every_piece_is_claimed_by_some_tile(seed: int, threshold: float, block_
         probability = stitch_window(window, results, grids).probability
         shown.append(pieces_of_block(window, probability, threshold_mask(probability, threshold), results, threshold))
     reasoning = {tile for block in shown for tile in block.reasoning}
-    for piece in merge_pieces(shown, (48, 64)):
+    for piece in merge(shown):
         assert piece.main_tile in reasoning
         assert piece.main_tile in {r.tile for r in results}
         assert all(0 < n <= piece.n_px for n in piece.claims_px.values())
