@@ -3,11 +3,12 @@
 import csv
 import io
 import json
+import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -38,6 +39,21 @@ class FeatureRules:
     """How far outlines may be drawn from the mask's, about; 0 follows the pixels' edges. Shared borders stay shared."""
 
 
+def feature_rules(mode: str, min_area_m2: float, simplify_m: float) -> FeatureRules:
+    """Rules as a person typed them. Raises `BadInput` with all that is wrong."""
+    problems = []
+    if mode not in get_args(Mode):
+        problems.append(f"mode {mode!r} is none; use semantic or instance")
+    problems += [
+        f"{name} {value:g} is no number of 0 or more; 0 leaves features as they are"
+        for name, value in (("--min-area-m2", min_area_m2), ("--simplify-m", simplify_m))
+        if not 0 <= value < math.inf
+    ]
+    if problems:
+        raise BadInput(*problems)
+    return FeatureRules(cast("Mode", mode), min_area_m2, simplify_m)
+
+
 class Query(BaseModel):
     """One question, asked of every tile."""
 
@@ -53,8 +69,8 @@ class Query(BaseModel):
     """Probability from which a pixel is target; the run's threshold if None."""
     mode: Mode | None = None
     """The run's if None; so with the next two."""
-    min_area_m2: float | None = Field(default=None, ge=0)
-    simplify_m: float | None = Field(default=None, ge=0)
+    min_area_m2: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    simplify_m: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     @field_validator("query_id")
     @classmethod

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import lease
@@ -22,7 +22,9 @@ from pipeline.prepare import Prepared, plan_scene
 from pipeline.progress import Progress
 from pipeline.report import write_report
 from pipeline.results import TileStatus
+from pipeline.spec import RunSpec
 from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
+from pipeline.storage import Store
 from pipeline.work import Workers
 
 Segment = Callable[[ScenePlan, RunContext, Workers, Progress], StageReceipt]
@@ -90,15 +92,45 @@ def run_region(
                     stage(plan, state, context, workers, progress) for stage in (stages.stitch, stages.vectorise)
                 ]
         except Exception as error:
-            _end(manifest, RunStatus.FAILED, start_s, error=f"{type(error).__name__}: {error}")
-            write_manifest(store, manifest)
+            fail(store, manifest, error, start_s)
             raise
-        _add_outcome(manifest, prepared, states, receipts)
-        _end(manifest, status_of(manifest["counts"], prepared), start_s)
-        write_report(store, manifest)
-        write_manifest(store, manifest)  # last: a run that says SUCCESS has everything
+        return conclude(prepared, manifest, states, receipts, start_s)
+
+
+def fail(store: Store, manifest: dict[str, Any], error: Exception, start_s: float) -> None:
+    """Say in run.json what an invocation died of. `start_s`: `time.perf_counter()` at its start."""
+    _end(manifest, RunStatus.FAILED, start_s, error=f"{type(error).__name__}: {error}")
+    write_manifest(store, manifest)
+
+
+def conclude(
+    prepared: Prepared,
+    manifest: dict[str, Any],
+    states: dict[str, Committed],
+    receipts: Sequence[StageReceipt],
+    start_s: float,
+) -> Outcome:
+    """What follows when all stages of all scenes are done: what spans scenes, the report, and run.json last."""
+    _add_outcome(manifest, prepared, states, receipts)
+    _end(manifest, status_of(manifest["counts"], prepared), start_s)
+    write_report(prepared.store, manifest)
+    write_manifest(prepared.store, manifest)  # last: a run that says SUCCESS has everything
     computed = sum(r.computed for r in receipts if r.stage == "segment")
     return Outcome(RunStatus(manifest["status"]), manifest, computed)
+
+
+def query_entries(spec: RunSpec) -> list[dict[str, Any]]:
+    """What run.json says of each query."""
+    return [
+        {
+            "query_id": q.query_id,
+            "query": q.text,
+            "label": q.label,
+            "threshold": spec.threshold_of(q),
+            **asdict(spec.rules_of(q)),
+        }
+        for q in spec.queries
+    ]
 
 
 def status_of(counts: dict[str, int], prepared: Prepared) -> RunStatus:
@@ -132,10 +164,7 @@ def _manifest(
         "status": RunStatus.RUNNING.value,
         "started": started,
         "scenes": [{**p.scene.to_json(), "stretch": p.stretch.to_json(), "fault": p.fault} for p in plans],
-        "queries": [
-            {"query_id": q.query_id, "query": q.text, "label": q.label, "threshold": spec.threshold_of(q)}
-            for q in spec.queries
-        ],
+        "queries": query_entries(spec),
         "models": {
             "prompter": {"name": spec.models.prompter, "version": prepared.versions.prompter},
             "segmenter": {"name": spec.models.segmenter, "version": prepared.versions.segmenter},

@@ -10,6 +10,7 @@ from flows.cli.demo import demo
 from flows.cli.evaluate import evaluate
 from flows.cli.models import models
 from flows.cli.plan import plan
+from flows.cli.restitch import restitch
 from flows.cli.segment import segment
 from flows.cli.status import status
 from flows.cli.train import train
@@ -26,6 +27,7 @@ app.command()(demo)
 app.command()(segment)
 app.command()(plan)
 app.command()(status)
+app.command()(restitch)
 app.add_typer(models)
 app.command()(train)
 app.command()(evaluate)

@@ -28,6 +28,11 @@ TilePx = Annotated[int | None, typer.Option(help="Tile side in pixels; the promp
 OverlapPx = Annotated[int | None, typer.Option(help="What neighbours share; a quarter of a tile by default.")]
 Levels = Annotated[str, typer.Option(help="Overview factors at which tiles are laid, e.g. 1,4.")]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is target.")]
+FeatureMode = Annotated[
+    str, typer.Option("--mode", help="What a feature is: a connected region (semantic), or one of the prompter's (instance).")
+]
+MinArea = Annotated[float, typer.Option("--min-area-m2", help="Leave out features that are smaller.")]
+Simplify = Annotated[float, typer.Option("--simplify-m", help="Draw outlines with fewer corners, about this far off.")]
 MaxUnparsable = Annotated[float, typer.Option(help="Share of unusable answers above which the run is partial.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-scenes", help="Go on without scenes that cannot be used.")]
 Cluster = Annotated[str, typer.Option(help="local, or a Dask scheduler's address.")]

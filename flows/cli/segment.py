@@ -45,6 +45,9 @@ def segment(
     overlap_px: o.OverlapPx = None,
     levels: o.Levels = "1",
     threshold: o.Threshold = 0.5,
+    mode: o.FeatureMode = "semantic",
+    min_area_m2: o.MinArea = 0.0,
+    simplify_m: o.Simplify = 0.0,
     max_unparsable: o.MaxUnparsable = 0.02,
     skip_bad_scenes: o.SkipBad = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where a machine failed.")] = False,
@@ -74,6 +77,7 @@ def segment(
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry,
+        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m,
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:
