@@ -25,6 +25,7 @@ from pipeline.overviews import halve_by_maximum, halve_by_mean
 from pipeline.queries import Query
 from pipeline.results import TileStatus
 from pipeline.scenes import Scene
+from pipeline.seams import BlockSeams, SeamCount, block_seams, seam_check
 from pipeline.sources import Sources, read_sources, sources_touching
 from pipeline.stitch import CERTAIN, NOBODY_LOOKED, stitch_window, threshold_mask
 from pipeline.storage import Store
@@ -297,6 +298,8 @@ class StitchReceipt:
     background_px: int
     unseen_px: int
     """Scene pixels that nobody looked at."""
+    seams: Mapping[str, Any]
+    """How often the mask changes at tile borders: see `seams.seam_check`."""
 
 
 def stitch_scene_query(
@@ -322,25 +325,21 @@ def stitch_scene_query(
     """
     found = finished(store, scene.scene_id, query.query_id)
     if found is not None and found[_FINGERPRINT] == fingerprint:
-        return StitchReceipt(scene.scene_id, query.query_id, reused=True, **found["t2s:pixels"])
+        return StitchReceipt(scene.scene_id, query.query_id, reused=True, seams=found["t2s:seams"], **found["t2s:pixels"])
     windows = list(blocks(scene.shape, layout.writer_px, layout.block_px))
     check_single_writer(windows, layout.writer_px)
     facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px}
-    create(
-        store,
-        scene,
-        query.query_id,
-        coverage_codes(index, planned),
-        attributes=facts,
-        fingerprint=fingerprint,
-        layout=layout,
-    )
+    coverage = coverage_codes(index, planned)
+    create(store, scene, query.query_id, coverage, attributes=facts, fingerprint=fingerprint, layout=layout)
     sources = sources_touching(store, scene.scene_id, index, grids, windows)
-    counts = _stitch_blocks(sources, group_path(scene.scene_id, query.query_id), threshold, workers)
+    seam_count = SeamCount(scene.shape)
+    counts = _stitch_blocks(sources, group_path(scene.scene_id, query.query_id), threshold, workers, seam_count)
+    seams = seam_check(seam_count.counts, grids)
     unseen_px = scene.shape[0] * scene.shape[1] - counts.target_px - counts.background_px
     pixels = {**asdict(counts), "unseen_px": unseen_px}
-    finish(store, scene, query.query_id, workers, attributes={"t2s:pixels": pixels}, layout=layout)
-    return StitchReceipt(scene.scene_id, query.query_id, reused=False, **pixels)
+    attributes = {"t2s:pixels": pixels, "t2s:seams": seams}
+    finish(store, scene, query.query_id, workers, attributes=attributes, layout=layout)
+    return StitchReceipt(scene.scene_id, query.query_id, reused=False, seams=seams, **pixels)
 
 
 def planned_tiles(grids: Mapping[int, TileGrid], tiles: Iterable[TileKey]) -> dict[int, NDArray[np.bool_]]:
@@ -375,19 +374,23 @@ class _StitchTask:
     threshold: float
 
 
-def _stitch_blocks(sources: Iterable[Sources], path: str, threshold: float, workers: Workers) -> _Counts:
+def _stitch_blocks(
+    sources: Iterable[Sources], path: str, threshold: float, workers: Workers, seam_count: SeamCount
+) -> _Counts:
     # A block that no usable result touches keeps its fill value: nobody looked.
     tasks = (_StitchTask(s, path, threshold) for s in sources if s.keys_by_batch)
     target_px = background_px = 0
-    for counts in workers.map(_stitch_block, tasks):
+    for counts, seams in workers.map(_stitch_block, tasks):
+        seam_count.add(seams)
         target_px += counts.target_px
         background_px += counts.background_px
     return _Counts(target_px, background_px)
 
 
-def _stitch_block(task: _StitchTask) -> _Counts:
+def _stitch_block(task: _StitchTask) -> tuple[_Counts, BlockSeams]:
     sources = task.sources
     block = stitch_window(sources.window_scene_px, read_sources(sources), sources.grids)
     mask = threshold_mask(block.probability, task.threshold)
     write_block(sources.store, task.path, block.window_scene_px, block.probability, mask)
-    return _Counts(target_px=int((mask == 1).sum()), background_px=int((mask == 0).sum()))
+    counts = _Counts(target_px=int((mask == 1).sum()), background_px=int((mask == 0).sum()))
+    return counts, block_seams(block.window_scene_px, mask)

@@ -206,6 +206,11 @@ def _add_outcome(
         "on_workers_s": {k: round(v, 3) for k, v in on_workers.items()},
     }
     manifest["features"] = dict(features)
+    manifest["seams"] = [
+        {"scene_id": r.scene_id, "query_id": query_id, **check}
+        for r in receipts
+        for query_id, check in r.details.get("seams", {}).items()
+    ]
     computed = sum(r.computed for r in receipts if r.stage == "segment")
     n_tokens = sum(r.details["n_tokens"] for r in receipts if r.stage == "segment")
     manifest["history"][-1] |= {"computed": computed, "n_tokens": n_tokens}

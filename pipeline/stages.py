@@ -72,7 +72,7 @@ def stitch_scene(
     start_s = time.perf_counter()
     planned = planned_tiles(plan.grids, (tile.key for tile in plan.tiles()))
     progress.start("stitch", plan.scene.scene_id, len(context.spec.queries), 0)
-    computed, pixels = 0, {}
+    computed, pixels, seams = 0, {}, {}
     for query in context.spec.queries:
         receipt = stitch_scene_query(
             context.store,
@@ -87,8 +87,10 @@ def stitch_scene(
         )
         computed += not receipt.reused
         pixels[query.query_id] = {"target_px": receipt.target_px, "unseen_px": receipt.unseen_px}
+        seams[query.query_id] = receipt.seams
         progress.advance(1)
-    return StageReceipt("stitch", plan.scene.scene_id, time.perf_counter() - start_s, computed, {"pixels": pixels})
+    details = {"pixels": pixels, "seams": seams}
+    return StageReceipt("stitch", plan.scene.scene_id, time.perf_counter() - start_s, computed, details)
 
 
 def vectorise_scene(
