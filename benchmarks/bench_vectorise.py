@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from rasterio.features import shapes
 
-from pipeline.mosaics import blocks
+from pipeline.blocks import blocks
 from pipeline.tiling import Window
 from pipeline.vectorise import merge_pieces, pieces_of_block
 from t2s_core.world.classes import Kind

@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
+from pipeline.blocks import blocks
 from pipeline.geodesy import CRS84, areas_m2, geographic_crs, pixel_side_m, to_geographic
 from pipeline.geoparquet import GEOMETRY_FIELDS, ROWS_PER_GROUP, created, geometry_columns, hilbert_order
 from pipeline.georef import proj_crs
 from pipeline.joining import ByBorder, ByOwner, Joiner
 from pipeline.link import Ground, Instance, add_ground, link, owners_of, shared_ground
-from pipeline.mosaics import blocks, finished, group_path, read_window
-from pipeline.queries import FeatureRules, Query
+from pipeline.mosaics import finished, group_path, read_window
+from pipeline.queries import EXACT, FeatureRules, Query
 from pipeline.scenes import Scene
 from pipeline.sources import Sources, read_sources, sources_touching
 from pipeline.storage import Store
@@ -92,7 +93,7 @@ def vectorise_scene_query(
     workers: Workers,
     provenance: Provenance,
     fingerprint: str,
-    rules: FeatureRules = FeatureRules(),
+    rules: FeatureRules = EXACT,
 ) -> VectoriseReceipt:
     """Turn a finished mosaic into its partition of features, unless that is there already.
 
@@ -128,7 +129,7 @@ def vectorise_scene_query(
     with created(store, partition_name(scene.scene_id, query.query_id), SCHEMA, crs, metadata) as file:
         shown = _in_order(workers.map(_pieces_of_block, tasks), [s.window_scene_px for s in sources])
         for pieces, reasoning in _groups(shown, joiner, None if rules.simplify_m else ROWS_PER_GROUP):
-            table = feature_table(scene, query, pieces, reasoning, provenance, rules)
+            table = feature_table(scene, query, pieces, reasoning, provenance, rules=rules)
             file.add(table)
             n_features, area_m2 = n_features + table.num_rows, area_m2 + float(np.asarray(table["area_m2"]).sum())
     return VectoriseReceipt(scene.scene_id, query.query_id, reused=False, n_features=n_features, area_m2=area_m2)
@@ -140,7 +141,8 @@ def feature_table(
     pieces: Sequence[Piece],
     reasoning: Mapping[TileKey, str],
     provenance: Provenance,
-    rules: FeatureRules = FeatureRules(),
+    *,
+    rules: FeatureRules = EXACT,
 ) -> pa.Table:
     """One row per object as `rules` want it, with the columns of `SCHEMA`, along the Hilbert curve."""
     outlines = shapely.normalize(np.array([piece.polygon_scene_px for piece in pieces], object))
@@ -203,8 +205,8 @@ def _pieces_of_block(task: _Task) -> BlockPieces:
     results = list(read_sources(task.sources))
     owners = None
     if task.linked is not None:
-        owners = owners_of(window, mask, results, task.linked, task.sources.grids, task.threshold)
-    return pieces_of_block(window, probability, mask, results, task.threshold, owners)
+        owners = owners_of(window, mask, results, task.linked, task.sources.grids, threshold=task.threshold)
+    return pieces_of_block(window, probability, mask, results, task.threshold, owners=owners)
 
 
 def _ground_of_block(task: _Task) -> Ground:

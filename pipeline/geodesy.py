@@ -37,9 +37,7 @@ def geographic_crs(crs: CRS) -> CRS:
     return CRS84 if lowest < crs.ellipsoid.semi_major_metre < highest else crs.geodetic_crs
 
 
-def to_geographic(
-    polygons_scene_px: Sequence[Polygonal] | NDArray[np.object_], geobox: GeoBox
-) -> NDArray[np.object_]:
+def to_geographic(polygons_scene_px: Sequence[Polygonal] | NDArray[np.object_], geobox: GeoBox) -> NDArray[np.object_]:
     """(n,) polygons in degrees (longitude, latitude): valid, counterclockwise, split where they cross the antimeridian.
 
     Long edges get vertices, so that no edge strays by more than about a tenth of a pixel. Raises `BadInput` where a

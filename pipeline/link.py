@@ -18,14 +18,14 @@ so the instances of a tile share no pixel. Tiles know nothing of each other but 
    weighs most, by the weights with which the mosaic was blended (of equals the one that comes first). Every pixel of
    the mask is claimed (see `pipeline.vectorise`), so the objects together are exactly the mask, with no tolerance.
 
-An instance that is in several parts is one feature as long as some tile sees its parts together and the overlaps show
-that it is the same; tiles that each see another part only, and nothing in common, cannot know. For instances in one part
-and a segmenter that sees in a tile what it sees in the scene, the objects do not depend on how the scene is tiled.
+An instance in several parts is one feature as long as some tile sees its parts together and the overlaps show that it
+is the same; tiles that each see another part, and nothing in common, cannot know. For instances in one part, and a
+segmenter that sees in a tile what it sees in the scene, the objects do not depend on how the scene is tiled.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Instance(NamedTuple):
     """1 + its place among the tile's masks."""
 
 
-Ground = dict[tuple[TileKey, TileKey], NDArray[np.int64]]
+Ground = dict[tuple[TileKey, TileKey], NDArray[Any]]
 """By two tiles, the first before the second: how many of the pixels both looked at belong to (instance of the first,
 instance of the second), an array (1 + instances, 1 + instances) whose row and column 0 mean none."""
 
@@ -90,14 +90,14 @@ def link(ground: Ground) -> dict[Instance, Instance]:
     return {member: min(members) for members in objects.linked() for member in members}
 
 
-def _agreements(ground: Ground) -> Iterator[tuple[int, Instance, Instance]]:
+def _agreements(ground: Ground) -> Iterator[tuple[float, Instance, Instance]]:
     """Pairs that agree, with the shared pixels negated, so that sorting puts the strongest first."""
     for (tile_a, tile_b), counts in ground.items():
         either = counts.sum(axis=1)[:, np.newaxis] + counts.sum(axis=0) - counts
         agree = counts > _HALF * either
         agree[0], agree[:, 0] = False, False
         for i, j in np.argwhere(agree).tolist():
-            yield -int(counts[i, j]), Instance(tile_a, i), Instance(tile_b, j)
+            yield -counts[i, j].item(), Instance(tile_a, i), Instance(tile_b, j)
 
 
 class _Objects:
@@ -130,7 +130,7 @@ class _Objects:
 
     def _agree(self, small: Mapping[TileKey, int], large: Mapping[TileKey, int]) -> bool:
         """Over all ground that tiles of both looked at."""
-        shared = either = 0
+        shared = either = 0.0
         for tile, number in small.items():
             for neighbour in self._neighbours[tile]:
                 if neighbour in large:
@@ -138,13 +138,13 @@ class _Objects:
                     shared, either = shared + both, either + any_
         return shared > _HALF * either
 
-    def _count(self, one: Instance, other: Instance) -> tuple[int, int]:
+    def _count(self, one: Instance, other: Instance) -> tuple[float, float]:
         """Pixels of the overlap that both have and that either has."""
         if one.tile > other.tile:
             one, other = other, one
         counts = self._ground[one.tile, other.tile]
         both = counts[one.number, other.number]
-        return int(both), int(counts[one.number].sum() + counts[:, other.number].sum() - both)
+        return float(both), float(counts[one.number].sum() + counts[:, other.number].sum() - both)
 
 
 def owners_of(
@@ -153,6 +153,7 @@ def owners_of(
     results: Sequence[TileResult],
     linked: Mapping[Instance, Instance],
     grids: Mapping[int, TileGrid],
+    *,
     threshold: float,
 ) -> tuple[NDArray[np.int32], list[Instance]]:
     """Whose each target pixel of `mask`, (height, width) of `window`, is: (owners, names).

@@ -6,7 +6,7 @@ the first write.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import FsspecStore, LocalStore
 
+from pipeline.blocks import blocks, check_single_writer
 from pipeline.georef import YX, add_coordinates, georeference, overview_dims, overview_geobox, pyramid, shape_yx
 from pipeline.overviews import halve_by_maximum, halve_by_mean
 from pipeline.queries import Query
@@ -62,33 +63,6 @@ class Layout:
 def group_path(scene_id: str, query_id: str) -> str:
     """The group's path below `masks.zarr`."""
     return f"{scene_id}/{query_id}"
-
-
-def blocks(shape: tuple[int, int], chunk_px: int = 512, block_px: int = 2048) -> Iterator[Window]:
-    """Cut a raster of `shape` (height, width) into blocks of whole chunks, in row-major order.
-
-    Raises `ContractError` where a block would cut a chunk.
-    """
-    if block_px % chunk_px:
-        raise ContractError(f"block_px={block_px} is no multiple of {chunk_px}: two writers would share a chunk.")
-    height, width = shape
-    for y0 in range(0, height, block_px):
-        for x0 in range(0, width, block_px):
-            yield Window(x0, y0, min(x0 + block_px, width), min(y0 + block_px, height))
-
-
-def check_single_writer(writers: Iterable[Window], chunk_px: int) -> None:
-    """Prove that no chunk of side `chunk_px` is touched by two of `writers` (windows that are written independently).
-
-    Two writers in one chunk silently lose pixels. Raises `ContractError` with the chunk and both windows.
-    """
-    owners: dict[tuple[int, int], Window] = {}
-    for window in writers:
-        for row in range(window.y0 // chunk_px, -(-window.y1 // chunk_px)):
-            for col in range(window.x0 // chunk_px, -(-window.x1 // chunk_px)):
-                other = owners.setdefault((row, col), window)
-                if other is not window:
-                    raise ContractError(f"chunk ({row}, {col}) of {chunk_px} px has two writers: {other} and {window}.")
 
 
 def create(
@@ -142,7 +116,7 @@ def write_block(
 
 def read_window(store: Store, path: str, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(probability, mask), each (height, width), of the group at `path` over `window`; complete or not."""
-    group = zarr.open_group(_zarr_store(store), path=path, mode="r", use_consolidated=False)
+    group = open_group(store, path)
     region = window.slices_in(Window(0, 0, window.x1, window.y1))
     probability, mask = (np.asarray(_array(group, name)[region], np.uint8) for name in _RASTERS)
     return probability, mask
@@ -179,11 +153,16 @@ def _consolidate(store: Store, path: str) -> None:
 def finished(store: Store, scene_id: str, query_id: str) -> dict[str, Any] | None:
     """The attributes of the group if it is there and complete, else None."""
     try:
-        group = zarr.open_group(_zarr_store(store, group_path(scene_id, query_id)), mode="r", use_consolidated=False)
+        group = open_group(store, group_path(scene_id, query_id))
     except FileNotFoundError:
         return None
     attributes = dict(group.attrs)
     return attributes if attributes.get(_STATE) == "complete" else None
+
+
+def open_group(store: Store, path: str) -> zarr.Group:
+    """The group at `path` below `masks.zarr`, to read, as it is itself: consolidated metadata are not looked at."""
+    return zarr.open_group(_zarr_store(store), path=path, mode="r", use_consolidated=False)
 
 
 def open_mosaic(store: Store, scene_id: str, query_id: str) -> xr.Dataset:
@@ -223,8 +202,7 @@ class _Overview:
 
 
 def _write_overview(task: _Overview) -> None:
-    group = zarr.open_group(_zarr_store(task.store), path=task.source, mode="r", use_consolidated=False)
-    height, width = _array(group, "mask").shape
+    height, width = _array(open_group(task.store, task.source), "mask").shape
     x0, y0, x1, y1 = task.window
     source_window = Window(2 * x0, 2 * y0, min(2 * x1, width), min(2 * y1, height))
     probability, mask = read_window(task.store, task.source, source_window)
@@ -325,7 +303,9 @@ def stitch_scene_query(
     """
     found = finished(store, scene.scene_id, query.query_id)
     if found is not None and found[_FINGERPRINT] == fingerprint:
-        return StitchReceipt(scene.scene_id, query.query_id, reused=True, seams=found["t2s:seams"], **found["t2s:pixels"])
+        return StitchReceipt(
+            scene.scene_id, query.query_id, reused=True, seams=found["t2s:seams"], **found["t2s:pixels"]
+        )
     windows = list(blocks(scene.shape, layout.writer_px, layout.block_px))
     check_single_writer(windows, layout.writer_px)
     facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px}

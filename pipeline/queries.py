@@ -39,6 +39,10 @@ class FeatureRules:
     """How far outlines may be drawn from the mask's, about; 0 follows the pixels' edges. Shared borders stay shared."""
 
 
+EXACT = FeatureRules()
+"""Every region of the mask, along the pixels' edges."""
+
+
 def feature_rules(mode: str, min_area_m2: float, simplify_m: float) -> FeatureRules:
     """Rules as a person typed them. Raises `BadInput` with all that is wrong."""
     problems = []
@@ -92,9 +96,9 @@ def parse_queries(texts: Sequence[str], file: Path | None = None) -> tuple[Query
     """Queries from texts (`--query`) and then from a file (`--queries`), in that order.
 
     A file holds a list of texts or of mappings with the keys `query`, `query_id`, `label`, `threshold`, `mode`,
-    `min_area_m2` and `simplify_m`, of which only `query` is needed; the list may sit under a key `queries`. A CSV file has these as columns. Runs of white space
-    become one blank, and texts are compared without regard to case and spacing. Ids not given are derived from the text
-    alone, so that adding a query renames none.
+    `min_area_m2` and `simplify_m`, of which only `query` is needed; the list may sit under a key `queries`. A CSV file
+    has these as columns. Runs of white space become one blank, and texts are compared without regard to case and
+    spacing. Ids not given are derived from the text alone, so that adding a query renames none.
 
     Raises `BadInput` with every problem of every query.
     """

@@ -17,6 +17,7 @@ from pipeline.manifest import (
     software_versions,
     write_manifest,
 )
+from pipeline.objects import write_objects
 from pipeline.plan import ScenePlan
 from pipeline.prepare import Prepared, plan_scene
 from pipeline.progress import Progress
@@ -72,7 +73,7 @@ def run_region(
     store, run_id = prepared.store, new_run_id()
     with lease.held(store, run_id):
         if fresh:
-            for folder in ("tiles", "masks.zarr", "features"):
+            for folder in ("tiles", "masks.zarr", "features", "objects"):
                 store.remove(folder)
         earlier = None if fresh else read_manifest(store)
         context = RunContext(store, prepared.spec, run_id, device=device, retry_failed=retry_failed)
@@ -112,6 +113,12 @@ def conclude(
 ) -> Outcome:
     """What follows when all stages of all scenes are done: what spans scenes, the report, and run.json last."""
     _add_outcome(manifest, prepared, states, receipts)
+    objects_start_s = time.perf_counter()
+    manifest["objects"] = {
+        q.query_id: write_objects(prepared.store, prepared.scenes, q, prepared.spec.rules_of(q).mode)
+        for q in prepared.spec.queries
+    }
+    manifest["timings"]["stages_s"]["objects"] = round(time.perf_counter() - objects_start_s, 3)
     _end(manifest, status_of(manifest["counts"], prepared), start_s)
     write_report(prepared.store, manifest)
     write_manifest(prepared.store, manifest)  # last: a run that says SUCCESS has everything

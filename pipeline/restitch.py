@@ -86,7 +86,7 @@ def changed(spec: RunSpec, changes: Changes) -> RunSpec:
     queries = tuple(
         query.model_copy(
             update={
-                **{name: None for name in given},
+                **dict.fromkeys(given),
                 **({"threshold": changes.thresholds[query.query_id]} if query.query_id in changes.thresholds else {}),
             }
         )

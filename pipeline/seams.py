@@ -78,7 +78,7 @@ def _between_rows(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> tuple[I
 
 
 class SeamCount:
-    """Adds up blocks, which come in any order, in memory for one number by line and the sides of blocks at the front."""
+    """Adds up blocks, which come in any order. Memory is for a few numbers by line and the sides at the front."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         """`shape`: (height, width) of the scene."""
@@ -136,7 +136,9 @@ def seam_check(counts: LineCounts, grids: Mapping[int, TileGrid]) -> dict[str, A
     all_pairs = int(counts.pairs_x.sum() + counts.pairs_y.sum())
     elsewhere = (all_changes - changes) / (all_pairs - pairs) if all_pairs > pairs else 0.0
     # In a direction without lines there is nothing to move; in the other, the true place is no shift.
-    moved_changes = (changes_x[1:] if len(lines_x) else changes_x)[:, None] + (changes_y[1:] if len(lines_y) else changes_y)
+    moved_changes = (changes_x[1:] if len(lines_x) else changes_x)[:, None] + (
+        changes_y[1:] if len(lines_y) else changes_y
+    )
     moved_pairs = (pairs_x[1:] if len(lines_x) else pairs_x)[:, None] + (pairs_y[1:] if len(lines_y) else pairs_y)
     comparable = moved_pairs > 0
     as_frequent = int((moved_changes[comparable] >= rate * moved_pairs[comparable]).sum())

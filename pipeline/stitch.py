@@ -108,7 +108,7 @@ def view_of(result: TileResult, part: Window) -> TileView:
 
 
 def weight_of(result: TileResult, view: TileView, grid: TileGrid, part: Window) -> NDArray[np.int64]:
-    """(height, width) of `part`: how much the tile's word counts there; 0 where it has no data. `grid`: of its level."""
+    """(height, width) of `part`: how much the tile's word counts there, 0 where it has no data. `grid`: its level's."""
     return _taper(result, grid, part) * view.trust * view.looked
 
 

@@ -81,8 +81,10 @@ def regions_of(labels: NDArray[np.integer], *, x0: int = 0, y0: int = 0) -> Regi
     points[0::2] = np.column_stack([edges.start, edges.y])[order]
     points[1::2] = np.column_stack([edges.end, edges.y])[order]
     points += (x0, y0)
-    rings = shapely.linearrings(points, indices=np.repeat(ring, 2)) if n_rings else np.empty(0, object)
-    polygons = shapely.polygons(rings[place], indices=region[place]) if n_rings else np.empty(0, object)
+    polygons = np.empty(0, object)
+    if n_rings:
+        rings = np.asarray(shapely.linearrings(points, indices=np.repeat(ring, 2)), object)
+        polygons = np.asarray(shapely.polygons(rings[place], indices=region[place]), object)
     n_px = np.bincount(region, weights=area, minlength=runs.n_regions).astype(np.int64)
     label = np.zeros(runs.n_regions, np.int64)
     label[runs.region] = runs.label
@@ -150,7 +152,9 @@ def _edges_of(runs: Runs, above: Ints, below: Ints) -> _Edges:
 def _uncovered(
     runs: Runs, covered: Ints, low: Ints, high: Ints
 ) -> tuple[Ints, Ints, Ints, NDArray[np.bool_], NDArray[np.bool_]]:
-    """(left, right, run, left is the run's end, right is the run's end) of the gaps that [low, high) of `covered` leave.
+    """(left, right, run, whether left is the run's end, whether right is) of the gaps that [low, high) leave.
+
+    `covered`: the run that each of these lies on.
 
     In row-major order the gaps' left ends (a run's own or where a cover ends) and their right ends (where a cover
     begins, or the run's own) alternate, so that sorting both pairs them.
@@ -177,12 +181,12 @@ def _following(edges: _Edges, region_of_run: Ints, height: int) -> Ints:
         leaving = np.flatnonzero((is_top == edges.ends_convex) == downward)
         arriving = np.flatnonzero((is_top != edges.starts_convex) == downward)
         following[leaving[np.argsort(ends[leaving])]] = arriving[np.argsort(starts[arriving])]
-    _keep_simple(following, edges, region_of_run[edges.run], is_top, starts, ends)
+    _keep_simple(following, edges, region_of_run[edges.run], is_top, starts=starts, ends=ends)
     return following
 
 
 def _keep_simple(
-    following: Ints, edges: _Edges, region: Ints, is_top: NDArray[np.bool_], starts: Ints, ends: Ints
+    following: Ints, edges: _Edges, region: Ints, is_top: NDArray[np.bool_], *, starts: Ints, ends: Ints
 ) -> None:
     """Where a region touches itself at a corner, cross over, so that a hole there does not become part of the shell."""
     one, other = _meeting(ends, edges.ends_convex, is_top, region)
@@ -193,9 +197,7 @@ def _keep_simple(
     following[before[one]], following[before[other]] = other, one
 
 
-def _meeting(
-    corner: Ints, convex: NDArray[np.bool_], is_top: NDArray[np.bool_], region: Ints
-) -> tuple[Ints, Ints]:
+def _meeting(corner: Ints, convex: NDArray[np.bool_], is_top: NDArray[np.bool_], region: Ints) -> tuple[Ints, Ints]:
     """(tops, bottoms) of one region that turn right at one and the same corner."""
     tops, bottoms = np.flatnonzero(is_top & convex), np.flatnonzero(~is_top & convex)
     _, i, j = np.intersect1d(corner[tops], corner[bottoms], assume_unique=True, return_indices=True)

@@ -75,6 +75,7 @@ def pieces_of_block(
     mask: NDArray[np.uint8],
     results: Sequence[TileResult],
     threshold: float,
+    *,
     owners: tuple[NDArray[np.int32], Sequence[Instance]] | None = None,
 ) -> BlockPieces:
     """Polygons of the target pixels (1) of `mask`, with what tiles say of them.
@@ -95,7 +96,9 @@ def pieces_of_block(
         Piece(polygon, n_px, code, Counter(), name)
         for polygon, n_px, code, name in zip(regions.polygons, regions.n_px.tolist(), codes, names, strict=True)
     ]
-    reasoning = _add_claims(pieces, region_raster(regions.runs, mask.shape), window, results, threshold) if results else {}
+    reasoning = (
+        _add_claims(pieces, region_raster(regions.runs, mask.shape), window, results, threshold) if results else {}
+    )
     return BlockPieces(window, pieces, reasoning, _sides(regions, (window.height, window.width)))
 
 

@@ -8,6 +8,7 @@ import typer
 from flows.cli.curate import curate
 from flows.cli.demo import demo
 from flows.cli.evaluate import evaluate
+from flows.cli.latest import latest
 from flows.cli.models import models
 from flows.cli.plan import plan
 from flows.cli.restitch import restitch
@@ -28,6 +29,7 @@ app.command()(segment)
 app.command()(plan)
 app.command()(status)
 app.command()(restitch)
+app.command()(latest)
 app.add_typer(models)
 app.command()(train)
 app.command()(evaluate)

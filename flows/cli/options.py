@@ -29,7 +29,10 @@ OverlapPx = Annotated[int | None, typer.Option(help="What neighbours share; a qu
 Levels = Annotated[str, typer.Option(help="Overview factors at which tiles are laid, e.g. 1,4.")]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is target.")]
 FeatureMode = Annotated[
-    str, typer.Option("--mode", help="What a feature is: a connected region (semantic), or one of the prompter's (instance).")
+    str,
+    typer.Option(
+        "--mode", help="A feature is a connected region (semantic) or one of the prompter's objects (instance)."
+    ),
 ]
 MinArea = Annotated[float, typer.Option("--min-area-m2", help="Leave out features that are smaller.")]
 Simplify = Annotated[float, typer.Option("--simplify-m", help="Draw outlines with fewer corners, about this far off.")]

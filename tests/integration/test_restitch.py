@@ -5,7 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from regions import ROADS, WATER, DyingWorkers, draw_scene, features_of, files, make_models, mask_of, results, run, spec_of
+from regions import (
+    ROADS,
+    WATER,
+    DyingWorkers,
+    draw_scene,
+    features_of,
+    files,
+    make_models,
+    mask_of,
+    results,
+    run,
+    spec_of,
+)
 
 from pipeline import worker
 from pipeline.manifest import read_manifest

@@ -29,7 +29,7 @@ from pipeline.features import (
     vectorise_scene_query,
 )
 from pipeline.mosaics import Layout, open_mosaic, planned_tiles, stitch_scene_query
-from pipeline.queries import FeatureRules, Query
+from pipeline.queries import EXACT, FeatureRules, Query
 from pipeline.results import MaskRecord, TileResult, TileStatus, read_index, write_batch
 from pipeline.scenes import NodataRule, Scene
 from pipeline.storage import Store
@@ -84,7 +84,7 @@ def make(
     *,
     block_px: int = 64,
     fingerprint: str = "f",
-    rules: FeatureRules = FeatureRules(),
+    rules: FeatureRules = EXACT,
 ) -> VectoriseReceipt:
     """Stitch and vectorise with invented tiles."""
     grids = {1: TileGrid(SHAPE[1], SHAPE[0], 48, 16)}

@@ -1,6 +1,7 @@
 """The law of linking: instances meet in overlaps only, one to one, and a link is not handed on."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
+from pipeline.blocks import blocks
 from pipeline.joining import ByOwner
 from pipeline.link import Ground, Instance, add_ground, link, owners_of, shared_ground
-from pipeline.mosaics import blocks
 from pipeline.results import MaskRecord, TileResult, TileStatus
 from pipeline.stitch import stitch_window, threshold_mask
 from pipeline.tiling import TileGrid, TileKey, Window
@@ -63,8 +64,8 @@ def objects(
         probability = stitch_window(window, results, grids).probability
         part = threshold_mask(probability, 0.5)
         mask[window.slices_in(Window(0, 0, shape[1], shape[0]))] = part
-        owners = owners_of(window, part, results, linked, grids, 0.5)
-        found += joiner.add(pieces_of_block(window, probability, part, results, 0.5, owners))
+        owners = owners_of(window, part, results, linked, grids, threshold=0.5)
+        found += joiner.add(pieces_of_block(window, probability, part, results, 0.5, owners=owners))
     return found, mask
 
 
@@ -85,8 +86,8 @@ def touching_rectangles(draw: st.DrawFn) -> tuple[tuple[int, int], Instances]:
     height, width = draw(st.integers(12, 40)), draw(st.integers(12, 40))
     cuts_y = sorted({0, height, *draw(st.lists(st.integers(1, height - 1), max_size=3))})
     cuts_x = sorted({0, width, *draw(st.lists(st.integers(1, width - 1), max_size=3))})
-    cells = [(y0, y1, x0, x1) for y0, y1 in zip(cuts_y, cuts_y[1:], strict=False)
-             for x0, x1 in zip(cuts_x, cuts_x[1:], strict=False)]  # fmt: skip
+    cells = [(y0, y1, x0, x1) for y0, y1 in pairwise(cuts_y)
+             for x0, x1 in pairwise(cuts_x)]  # fmt: skip
     chosen = draw(st.lists(st.sampled_from(cells), min_size=1, max_size=8, unique=True))
     instances = []
     for y0, y1, x0, x1 in chosen:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.mosaics import blocks
+from pipeline.blocks import blocks
 from pipeline.seams import LineCounts, SeamCount, block_seams, seam_check, tile_lines
 from pipeline.tiling import TileGrid, Window
 
@@ -42,9 +42,7 @@ def blobs(seed: int, height: int = 300, width: int = 340) -> NDArray[np.uint8]:
     shuffle=st.randoms(use_true_random=False),
 )  # fmt: skip
 @settings(max_examples=50, deadline=None)
-def test_counts_are_those_of_a_loop(
-    seed: int, shape: tuple[int, int], block_px: int, shuffle: random.Random
-) -> None:
+def test_counts_are_those_of_a_loop(seed: int, shape: tuple[int, int], block_px: int, shuffle: random.Random) -> None:
     mask = np.random.default_rng(seed).choice(np.array([0, 1, 255], np.uint8), shape, p=[0.6, 0.3, 0.1])
     counts = counted(mask, block_px, shuffle)
     wide = mask.astype(int)

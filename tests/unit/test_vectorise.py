@@ -14,9 +14,9 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS, Geod, Transformer
 from shapely.geometry import Polygon, box
 
+from pipeline.blocks import blocks
 from pipeline.geodesy import CRS84, areas_m2, geographic_crs, to_geographic
 from pipeline.joining import ByBorder
-from pipeline.mosaics import blocks
 from pipeline.results import MaskRecord, TileResult, TileStatus
 from pipeline.stitch import stitch_window, threshold_mask
 from pipeline.tiling import TileGrid, TileKey, Window
