@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
-from shapely.geometry import MultiPolygon, Polygon
+from numpy.typing import NDArray
 
 from pipeline.blocks import blocks
 from pipeline.geodesy import CRS84, areas_m2, geographic_crs, pixel_side_m, to_geographic
@@ -120,14 +120,32 @@ def vectorise_scene_query(
     joiner: Joiner = ByBorder([s.window_scene_px for s in sources])
     if rules.mode == "instance":
         tasks, joiner = _by_instance(tasks, grids, workers)
-    metadata = {
-        "t2s:schema_version": SCHEMA_VERSION, _FINGERPRINT: fingerprint, "t2s:threshold": str(threshold),
-        "t2s:rules": json.dumps(asdict(rules)), "t2s:scene_etag": scene.etag,
+    shown = _in_order(workers.map(_pieces_of_block, tasks), [s.window_scene_px for s in sources])
+    metadata = {_FINGERPRINT: fingerprint, "t2s:threshold": str(threshold)}
+    return write_features(store, scene, query, shown, joiner, provenance=provenance, rules=rules, metadata=metadata)
+
+
+def write_features(
+    store: Store,
+    scene: Scene,
+    query: Query,
+    shown: Iterable[BlockPieces],
+    joiner: Joiner,
+    *,
+    provenance: Provenance,
+    rules: FeatureRules = EXACT,
+    metadata: Mapping[str, str],
+) -> VectoriseReceipt:
+    """Put a partition in one atomic write; what was there before is replaced.
+
+    `shown`: all blocks that `joiner` waits for. Memory: see `vectorise_scene_query`.
+    """
+    ours = {
+        "t2s:schema_version": SCHEMA_VERSION, "t2s:rules": json.dumps(asdict(rules)), "t2s:scene_etag": scene.etag,
     }  # fmt: skip
+    name, crs = partition_name(scene.scene_id, query.query_id), geographic_crs(proj_crs(scene.geobox))
     n_features, area_m2 = 0, 0.0
-    crs = geographic_crs(proj_crs(scene.geobox))
-    with created(store, partition_name(scene.scene_id, query.query_id), SCHEMA, crs, metadata) as file:
-        shown = _in_order(workers.map(_pieces_of_block, tasks), [s.window_scene_px for s in sources])
+    with created(store, name, SCHEMA, crs, {**ours, **metadata}) as file:
         for pieces, reasoning in _groups(shown, joiner, None if rules.simplify_m else ROWS_PER_GROUP):
             table = feature_table(scene, query, pieces, reasoning, provenance, rules=rules)
             file.add(table)
@@ -150,33 +168,36 @@ def feature_table(
     if rules.simplify_m and len(outlines):
         # Together, so that borders that two objects share stay shared.
         drawn = shapely.coverage_simplify(outlines, rules.simplify_m / pixel_side_m(scene.geobox))
-    geometries = to_geographic(drawn, scene.geobox)
+    geometries = to_geographic(drawn, scene.geobox, along_pixels=not rules.simplify_m)
     areas = areas_m2(geometries, geographic_crs(proj_crs(scene.geobox)))
     kept = np.flatnonzero(areas >= rules.min_area_m2)
     order = kept[hilbert_order(geometries[kept])]
     chosen, n = [pieces[i] for i in order], len(order)
     taken = None if scene.datetime is None else datetime.fromisoformat(scene.datetime)
     same_for_all = {"query": query.text, "label": query.label, "datetime": taken, **asdict(provenance)}
+    x0, y0, x1, y1 = shapely.bounds(outlines[order]).T
+    height, width = scene.shape
     columns = {
-        "feature_id": [feature_id(scene.scene_id, query.text, outline) for outline in outlines[order]],
+        "feature_id": feature_ids(scene.scene_id, query.text, outlines[order]),
         **geometry_columns(geometries[order]),
         "area_m2": areas[order],
         "score": [piece.score for piece in chosen],
         "n_tiles": [len(piece.claims_px) for piece in chosen],
-        "touches_scene_edge": [piece.touches_edge(scene.shape) for piece in chosen],
+        "touches_scene_edge": (x0 <= 0) | (y0 <= 0) | (x1 >= width) | (y1 >= height),
         "reasoning": ["" if piece.main_tile is None else reasoning[piece.main_tile] for piece in chosen],
         **{name: pa.repeat(pa.scalar(value, SCHEMA.field(name).type), n) for name, value in same_for_all.items()},
     }
     return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
-def feature_id(scene_id: str, query: str, outline_scene_px: Polygon | MultiPolygon) -> str:
-    """16 hex digits of a 64-bit hash of the scene, the query's text and the outline in scene pixels.
+def feature_ids(scene_id: str, query: str, outlines_scene_px: NDArray[np.object_]) -> list[str]:
+    """(n,): 16 hex digits of a 64-bit hash of the scene, the query's text and the normalized outline in scene pixels.
 
     The outline is that of the mask, so that simplifying a feature does not rename it.
     """
-    outline = shapely.to_wkb(shapely.normalize(outline_scene_px), byte_order=1)
-    return hashlib.blake2b(json.dumps([scene_id, query]).encode() + outline, digest_size=8).hexdigest()
+    asked = json.dumps([scene_id, query]).encode()
+    outlines = shapely.to_wkb(outlines_scene_px, byte_order=1).tolist()
+    return [hashlib.blake2b(asked + outline, digest_size=8).hexdigest() for outline in outlines]
 
 
 def read_features(store: Store) -> gpd.GeoDataFrame:

@@ -23,6 +23,7 @@ _EARTH_RADII_M = (6.3e6, 6.4e6)  # of every ellipsoid of the Earth that is in us
 _DEGREE_M = 111_320.0
 _SHORT_DEGREES = 0.02
 _POLAR_DEGREES = 80.0
+_BENT_PX = 0.05
 _STRAY_PX = 0.1
 """How far a straight edge may stray, on the ground, from the straight pixel edge that it stands for."""
 
@@ -37,16 +38,22 @@ def geographic_crs(crs: CRS) -> CRS:
     return CRS84 if lowest < crs.ellipsoid.semi_major_metre < highest else crs.geodetic_crs
 
 
-def to_geographic(polygons_scene_px: Sequence[Polygonal] | NDArray[np.object_], geobox: GeoBox) -> NDArray[np.object_]:
+def to_geographic(
+    polygons_scene_px: Sequence[Polygonal] | NDArray[np.object_], geobox: GeoBox, *, along_pixels: bool = True
+) -> NDArray[np.object_]:
     """(n,) polygons in degrees (longitude, latitude): valid, counterclockwise, split where they cross the antimeridian.
 
-    Long edges get vertices, so that no edge strays by more than about a tenth of a pixel. Raises `BadInput` where a
+    `along_pixels`: whether all outlines follow pixel edges. Long edges get vertices, so that no edge strays by more than about a tenth of a pixel. Raises `BadInput` where a
     pixel has no place on the body.
     """
     if not len(polygons_scene_px):
         return np.empty(0, object)
     source = proj_crs(geobox)
-    dense = shapely.segmentize(np.asarray(polygons_scene_px, object), _longest_edge_px(geobox))
+    longest_px = _longest_edge_px(geobox)
+    dense = np.array(polygons_scene_px, object)
+    x0, y0, x1, y1 = shapely.bounds(dense).T
+    wide = np.maximum(x1 - x0, y1 - y0) > longest_px  # the others have no edge that is so long
+    dense[wide] = shapely.segmentize(dense[wide], longest_px)
     transformer = Transformer.from_crs(source, geographic_crs(source), always_xy=True)
     try:
         placed = shapely.transform(dense, lambda xy: _placed(xy, geobox, transformer))
@@ -57,7 +64,13 @@ def to_geographic(polygons_scene_px: Sequence[Polygonal] | NDArray[np.object_], 
     split = (west < -180) | (east > 180) | (unwrap & (east - west > 180))  # noqa: PLR2004 -- degrees
     for i in np.flatnonzero(split):
         placed[i] = shapely.union_all([_split(part, unwrap=unwrap) for part in shapely.get_parts(placed[i])])
-    broken = ~shapely.is_valid(placed)
+    # Outlines along pixel edges stay apart where the map is straight over all of them: then there is nothing to check.
+    broken = (
+        split | _bent(np.column_stack([x0, y0, x1, y1]), geobox, transformer)
+        if along_pixels
+        else np.ones(len(placed), np.bool_)
+    )
+    broken[broken] = ~shapely.is_valid(placed[broken])
     placed[broken] = shapely.make_valid(placed[broken], method="structure", keep_collapsed=False)
     empty = np.flatnonzero(shapely.is_empty(placed))
     if len(empty):
@@ -88,9 +101,11 @@ def areas_m2(polygons: Sequence[Polygonal] | NDArray[np.object_], crs: CRS) -> N
     exact = (np.abs(step_lon) > _SHORT_DEGREES) | (np.abs(lat[inside + 1] - lat[inside]) > _SHORT_DEGREES)
     exact |= np.abs(lat[inside]) > _POLAR_DEGREES
     pole = float(_authalic_q(np.ones(1), geod.es)[0])
-    half_tan = np.tan(np.arcsin(_authalic_q(np.sin(np.radians(lat)), geod.es) / pole) / 2)
-    south, north = half_tan[inside], half_tan[inside + 1]
-    excess = 2 * np.arctan(np.tan(np.radians(step_lon) / 2) * (south + north) / (1 + south * north))
+    sine = _authalic_q(np.sin(np.radians(lat)), geod.es) / pole
+    mean, step, step_lon = (sine[inside] + sine[inside + 1]) / 2, sine[inside + 1] - sine[inside], np.radians(step_lon)
+    cosine2 = 1 - mean**2
+    # tan(excess / 2) = tan(step_lon / 2) sin(mean latitude) / cos(half the step of latitude), to the fifth order
+    excess = step_lon * mean * (1 + step**2 / (4 * cosine2) + step_lon**2 * cosine2 / 12)
     owner_of_edge = of_part[of_ring[ring[inside]]]
     # Shells are counterclockwise and holes are not, so that the sum is the area, with its sign turned.
     areas -= np.bincount(owner_of_edge, weights=excess, minlength=len(polygons)) * geod.a**2 * pole / 2
@@ -112,8 +127,10 @@ def _authalic_q(sine: NDArray[np.float64], e2: float) -> NDArray[np.float64]:
 
     Snyder, "Map Projections: A Working Manual", 1987, (3-12).
     """
-    e = np.sqrt(e2)
-    q: NDArray[np.float64] = (1 - e2) * (sine / (1 - e2 * sine**2) + (np.arctanh(e * sine) / e if e else sine))
+    x2 = e2 * sine**2
+    # artanh(x) / x, with x at most 0.1 on any planet
+    series = 1 + x2 * (1 / 3 + x2 * (1 / 5 + x2 * (1 / 7 + x2 * (1 / 9 + x2 * (1 / 11 + x2 / 13)))))
+    q: NDArray[np.float64] = (1 - e2) * sine * (1 / (1 - x2) + series)
     return q
 
 
@@ -129,6 +146,29 @@ def _placed(points_scene_px: NDArray[np.float64], geobox: GeoBox, transformer: T
     x, y = points_scene_px.T
     lon, lat = transformer.transform(a * x + b * y + c, d * x + e * y + f, errcheck=True)
     return np.column_stack([lon, lat])
+
+
+def _bent(boxes_scene_px: NDArray[np.float64], geobox: GeoBox, transformer: Transformer) -> NDArray[np.bool_]:
+    """(n,): True where the map from a box of scene pixels, (n, 4), to the ground is not as good as affine.
+
+    That is, where the middle or the fourth corner lies more than `_BENT_PX` from where the other corners put it. Below,
+    no vertex of an outline in the box moves by a quarter of a pixel, and as edges along pixels either meet in a vertex,
+    at right angles, or are a pixel apart, none come to cross.
+    """
+    x0, y0, x1, y1 = boxes_scene_px.T
+    points = [(x0, y0), (x1, y0), (x0, y1), (x1, y1), ((x0 + x1) / 2, (y0 + y1) / 2)]
+    xy = np.concatenate([np.column_stack(point) for point in points])
+    a, b, c, d, middle = _placed(xy, geobox, transformer).reshape(5, -1, 2)
+    along_x, along_y = (b - a) / (x1 - x0)[:, np.newaxis], (c - a) / (y1 - y0)[:, np.newaxis]
+    determinant = along_x[:, 0] * along_y[:, 1] - along_x[:, 1] * along_y[:, 0]
+    bent = determinant == 0
+    for off in (d - b - c + a, middle - (b + c) / 2):
+        px = (
+            off[:, 0] * along_y[:, 1] - off[:, 1] * along_y[:, 0],
+            along_x[:, 0] * off[:, 1] - along_x[:, 1] * off[:, 0],
+        )
+        bent |= np.hypot(*px) > _BENT_PX * np.abs(determinant)
+    return bent
 
 
 def _longest_edge_px(geobox: GeoBox) -> float:

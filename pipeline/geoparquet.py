@@ -18,6 +18,7 @@ from pyproj import CRS
 from pipeline.storage import Store
 
 ROWS_PER_GROUP = 25_000
+_TYPES = {3: "Polygon", 6: "MultiPolygon"}  # by the second byte of little-endian WKB
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 GEOMETRY_FIELDS = (
     pa.field("geometry", pa.binary(), nullable=False),
@@ -40,10 +41,10 @@ class GeoParquetWriter:
         """Write rows in groups of at most `ROWS_PER_GROUP`. None gives no group: readers stumble over empty ones."""
         if not table.num_rows:
             return
-        geometries = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
-        self._types |= {geometry.geom_type for geometry in geometries}
-        low, high = np.split(shapely.total_bounds(geometries), 2)
-        self._bounds[:2], self._bounds[2:] = np.minimum(self._bounds[:2], low), np.maximum(self._bounds[2:], high)
+        self._types |= {_TYPES[wkb[1]] for wkb in table["geometry"].to_pylist()}
+        edges = [table["bbox"].combine_chunks().field(i).to_numpy() for i in range(4)]
+        self._bounds[:2] = np.minimum(self._bounds[:2], [edge.min() for edge in edges[:2]])
+        self._bounds[2:] = np.maximum(self._bounds[2:], [edge.max() for edge in edges[2:]])
         self._writer.write_table(table, row_group_size=ROWS_PER_GROUP)
 
     def close(self, metadata: Mapping[str, str]) -> None:
@@ -83,7 +84,7 @@ def geometry_columns(geometries: NDArray[np.object_]) -> dict[str, pa.Array]:
     boxes = shapely.bounds(geometries).reshape(-1, 4)
     fields = list(GEOMETRY_FIELDS[1].type)
     return {
-        "geometry": pa.array(shapely.to_wkb(geometries).tolist(), pa.binary()),
+        "geometry": pa.array(shapely.to_wkb(geometries, byte_order=1).tolist(), pa.binary()),
         "bbox": pa.StructArray.from_arrays([pa.array(boxes[:, i]) for i in range(4)], fields=fields),
     }
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components, depth_first_order
 
 Ints = NDArray[np.int64]
 
@@ -94,8 +94,8 @@ def regions_of(labels: NDArray[np.integer], *, x0: int = 0, y0: int = 0) -> Regi
 def sums_of(runs: Runs, values: NDArray[np.uint8]) -> Ints:
     """By region, the sum of `values` (height, width) over its pixels."""
     height, width = values.shape
-    before = np.zeros(height * width + 1, np.int64)
-    np.cumsum(values.ravel(), out=before[1:])
+    before = np.zeros(height * width + 1, np.uint32)  # it may wrap around: a run's own sum never does
+    np.cumsum(values.ravel(), dtype=np.uint32, out=before[1:])
     of_runs = before[runs.row * width + runs.x1] - before[runs.row * width + runs.x0]
     return np.bincount(runs.region, weights=of_runs, minlength=runs.n_regions).astype(np.int64)
 
@@ -207,16 +207,24 @@ def _meeting(corner: Ints, convex: NDArray[np.bool_], is_top: NDArray[np.bool_],
 
 
 def _rings(following: Ints) -> tuple[Ints, Ints]:
-    """(ring, edge): the edges in the order of their walks, ring by ring, with the number of the ring of each."""
-    successor = following.tolist()
-    order: list[int] = []
-    lengths: list[int] = []
-    for first, edge in enumerate(successor):
-        if edge < 0:
-            continue
-        at, n = first, len(order)
-        while successor[at] >= 0:
-            order.append(at)
-            successor[at], at = -1, successor[at]
-        lengths.append(len(order) - n)
-    return np.repeat(np.arange(len(lengths)), lengths), np.asarray(order, np.int64)
+    """(ring, edge): the edges in the order of their walks, ring by ring, with the number of the ring of each.
+
+    The rings are opened and hung one behind the other, so that one walk in compiled code visits all edges.
+    """
+    n = len(following)
+    if not n:
+        return following, following
+    one_each = np.arange(n + 1, dtype=np.int32)
+    graph = csr_array((np.ones(n, np.int8), following.astype(np.int32), one_each), shape=(n, n))
+    n_rings, ring = connected_components(graph, directed=True, connection="strong")
+    first = np.empty(n_rings, np.int32)
+    first[ring[::-1]] = one_each[:n][::-1]
+    before = np.empty(n, np.int32)
+    before[following] = one_each[:n]
+    chain = following.astype(np.int32)
+    chain[before[first[:-1]]] = first[1:]
+    chain[before[first[-1]]] = before[first[-1]]  # the end of it all: an edge to itself, which leads nowhere new
+    path = csr_array((np.ones(n, np.int8), chain, one_each), shape=(n, n))
+    order = depth_first_order(path, first[0], return_predecessors=False).astype(np.int64)
+    in_order = ring[order]
+    return np.cumsum(np.concatenate(([0], in_order[1:] != in_order[:-1]))), order

@@ -50,11 +50,6 @@ class Piece:
         claims = self.claims_px
         return min(claims, key=lambda tile: (-claims[tile], tile.level, tile.row, tile.col), default=None)
 
-    def touches_edge(self, shape: tuple[int, int]) -> bool:
-        """Whether it ends with the scene, of `shape` (height, width), and so may go on beyond it."""
-        x0, y0, x1, y1 = self.polygon_scene_px.bounds
-        return bool(x0 <= 0 or y0 <= 0 or x1 >= shape[1] or y1 >= shape[0])
-
 
 @dataclass(frozen=True, slots=True)
 class BlockPieces:

@@ -121,13 +121,6 @@ def test_scores_are_means_inside() -> None:
         assert len(piece.polygon_scene_px.exterior.coords) == 5
 
 
-@pytest.mark.parametrize(
-    ("bounds", "touches"), [((0, 2, 1, 3), True), ((3, 3, 6, 4), True), ((1, 1, 5, 7), True), ((1, 1, 5, 6), False)]
-)
-def test_touching_the_scene_edge(bounds: tuple[int, int, int, int], touches: bool) -> None:
-    assert Piece(box(*bounds), 1, 0).touches_edge((7, 6)) is touches
-
-
 @given(seed=st.integers(0, 10_000), threshold=st.sampled_from([0.2, 0.5, 0.8]), block_px=st.sampled_from([16, 32, 64]))
 @settings(max_examples=25, deadline=None)
 def test_every_piece_is_claimed_by_some_tile(seed: int, threshold: float, block_px: int) -> None:
