@@ -29,7 +29,7 @@ BLOCK_PX, RUNS = 2048, 3
 
 
 def measure() -> dict[str, Any]:
-    """Ratio of the primitive's time to ours, the two timed in turn; peak memory at this size and at 4 times the area."""
+    """Ratio of the primitive's time to ours, timed in turn; peak memory at this size and at 4 times the area."""
     side = side_px()
     mask = drawn_mask(Window(0, 0, side, side))
     ours_s, primitive_s, n = [], [], 0

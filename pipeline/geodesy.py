@@ -43,8 +43,9 @@ def to_geographic(
 ) -> NDArray[np.object_]:
     """(n,) polygons in degrees (longitude, latitude): valid, counterclockwise, split where they cross the antimeridian.
 
-    `along_pixels`: whether all outlines follow pixel edges. Long edges get vertices, so that no edge strays by more than about a tenth of a pixel. Raises `BadInput` where a
-    pixel has no place on the body.
+    `along_pixels`: whether all outlines follow pixel edges, which makes checking them cheaper. Long edges get vertices,
+    so that no edge strays by more than about a tenth of a pixel. Raises `BadInput` where a pixel has no place on the
+    body.
     """
     if not len(polygons_scene_px):
         return np.empty(0, object)
@@ -65,11 +66,9 @@ def to_geographic(
     for i in np.flatnonzero(split):
         placed[i] = shapely.union_all([_split(part, unwrap=unwrap) for part in shapely.get_parts(placed[i])])
     # Outlines along pixel edges stay apart where the map is straight over all of them: then there is nothing to check.
-    broken = (
-        split | _bent(np.column_stack([x0, y0, x1, y1]), geobox, transformer)
-        if along_pixels
-        else np.ones(len(placed), np.bool_)
-    )
+    broken = np.ones(len(placed), np.bool_)
+    if along_pixels:
+        broken = split | _bent(np.column_stack([x0, y0, x1, y1]), geobox, transformer)
     broken[broken] = ~shapely.is_valid(placed[broken])
     placed[broken] = shapely.make_valid(placed[broken], method="structure", keep_collapsed=False)
     empty = np.flatnonzero(shapely.is_empty(placed))
@@ -141,10 +140,12 @@ def _geod(crs: CRS) -> Geod:
     return geod
 
 
-def _placed(points_scene_px: NDArray[np.float64], geobox: GeoBox, transformer: Transformer) -> NDArray[np.float64]:
+def _placed(
+    points_scene_px: NDArray[np.float64], geobox: GeoBox, transformer: Transformer, *, errcheck: bool = True
+) -> NDArray[np.float64]:
     a, b, c, d, e, f = geobox.affine[:6]
     x, y = points_scene_px.T
-    lon, lat = transformer.transform(a * x + b * y + c, d * x + e * y + f, errcheck=True)
+    lon, lat = transformer.transform(a * x + b * y + c, d * x + e * y + f, errcheck=errcheck)
     return np.column_stack([lon, lat])
 
 
@@ -158,17 +159,19 @@ def _bent(boxes_scene_px: NDArray[np.float64], geobox: GeoBox, transformer: Tran
     x0, y0, x1, y1 = boxes_scene_px.T
     points = [(x0, y0), (x1, y0), (x0, y1), (x1, y1), ((x0 + x1) / 2, (y0 + y1) / 2)]
     xy = np.concatenate([np.column_stack(point) for point in points])
-    a, b, c, d, middle = _placed(xy, geobox, transformer).reshape(5, -1, 2)
-    along_x, along_y = (b - a) / (x1 - x0)[:, np.newaxis], (c - a) / (y1 - y0)[:, np.newaxis]
-    determinant = along_x[:, 0] * along_y[:, 1] - along_x[:, 1] * along_y[:, 0]
-    bent = determinant == 0
-    for off in (d - b - c + a, middle - (b + c) / 2):
-        px = (
-            off[:, 0] * along_y[:, 1] - off[:, 1] * along_y[:, 0],
-            along_x[:, 0] * off[:, 1] - along_x[:, 1] * off[:, 0],
-        )
-        bent |= np.hypot(*px) > _BENT_PX * np.abs(determinant)
-    return bent
+    # A corner of the box may lie off the map where the outline does not: then infinity comes out, and True.
+    a, b, c, d, middle = _placed(xy, geobox, transformer, errcheck=False).reshape(5, -1, 2)
+    with np.errstate(invalid="ignore"):
+        along_x, along_y = (b - a) / (x1 - x0)[:, np.newaxis], (c - a) / (y1 - y0)[:, np.newaxis]
+        determinant = along_x[:, 0] * along_y[:, 1] - along_x[:, 1] * along_y[:, 0]
+        straight = np.isfinite(determinant) & (determinant != 0)
+        for off in (d - b - c + a, middle - (b + c) / 2):
+            px = (
+                off[:, 0] * along_y[:, 1] - off[:, 1] * along_y[:, 0],
+                along_x[:, 0] * off[:, 1] - along_x[:, 1] * off[:, 0],
+            )
+            straight &= np.hypot(*px) <= _BENT_PX * np.abs(determinant)
+    return ~straight
 
 
 def _longest_edge_px(geobox: GeoBox) -> float:

@@ -174,7 +174,7 @@ def owners_of(
         claims = np.where(mask[inside] == _TARGET, view.claims(threshold), 0)
         y, x = np.nonzero(claims)
         of_number = np.array([0, *(number[linked.get(i, i)] for i in of_tile)])
-        weight = weight_of(result, view, grids[result.tile.level], part) * view.probability_units
+        weight = weight_of(result, view, grids[result.tile.level], part).astype(np.int64) * view.probability_units
         places.append((y + inside[0].start) * window.width + x + inside[1].start)
         owners.append(of_number[claims[y, x]])
         weights.append(weight[y, x])

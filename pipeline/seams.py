@@ -72,6 +72,8 @@ def _between_columns(mask: NDArray[np.uint8]) -> tuple[Ints, Ints]:
 
 def _between_rows(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> tuple[Ints, Ints]:
     """(changes, pairs) between rows of `upper` and those of `lower`."""
+    if not (upper == NOBODY_LOOKED).any() and not (lower == NOBODY_LOOKED).any():
+        return np.count_nonzero(upper != lower, axis=1).astype(np.int64), np.full(len(upper), upper.shape[1], np.int64)
     looked = (upper != NOBODY_LOOKED) & (lower != NOBODY_LOOKED)
     changes = np.count_nonzero((upper != lower) & looked, axis=1)
     return changes.astype(np.int64), np.count_nonzero(looked, axis=1).astype(np.int64)

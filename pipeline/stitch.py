@@ -38,9 +38,9 @@ class Block:
 class TileView:
     """What one tile says of a part of its window."""
 
-    probability_units: NDArray[np.int64]
+    probability_units: NDArray[np.int32]
     """(height, width): 0 to 254 * 256, of the likeliest instance; 0 where there is none."""
-    trust: NDArray[np.int64]
+    trust: NDArray[np.int32]
     """(height, width): 1 to 255, the predicted IoU of the instance that claims the pixel; 255 where none does."""
     looked: NDArray[np.bool_]
     """(height, width): True where the tile has data."""
@@ -66,30 +66,31 @@ def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[i
     block, or where the model gave no usable answer, add nothing.
     """
     weighted = np.zeros((block.height, block.width), np.int64)
-    weights = np.zeros((block.height, block.width), np.int64)
+    weights = np.zeros((block.height, block.width), np.int32)  # a tile gives at most 2**24, and few meet in a pixel
     for result in results:
         part = block.intersection(result.window_scene_px)
         if part is None or not result.status.seen:
             continue
         view = view_of(result, part)
         weight = weight_of(result, view, grids[result.tile.level], part)
-        weighted[part.slices_in(block)] += weight * view.probability_units
+        weighted[part.slices_in(block)] += np.multiply(weight, view.probability_units, dtype=np.int64)
         weights[part.slices_in(block)] += weight
     return Block(block, _weighted_mean(weighted, weights))
 
 
 def threshold_mask(probability: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
     """1 where the stored probability is at least `threshold` (0 to 1), else 0; 255 stays 255. Any shape."""
-    decision = (np.arange(256) / CERTAIN >= threshold).astype(np.uint8)
-    decision[NOBODY_LOOKED] = NOBODY_LOOKED
-    return decision[probability]
+    lowest = int(np.flatnonzero(np.arange(256) / CERTAIN >= threshold)[0])
+    mask = (probability >= lowest).view(np.uint8)
+    np.copyto(mask, NOBODY_LOOKED, where=probability == NOBODY_LOOKED)
+    return mask
 
 
 def view_of(result: TileResult, part: Window) -> TileView:
     """What a tile says of `part`, a window_scene_px within the tile's own."""
     shape = (part.height, part.width)
-    units = np.zeros(shape, np.int64)
-    trust = np.full(shape, _FULL_TRUST, np.int64)
+    units = np.zeros(shape, np.int32)
+    trust = np.full(shape, _FULL_TRUST, np.int32)
     speaker = np.zeros(shape, np.int32)
     for number, mask in enumerate(result.masks, start=1):
         area = _reach(mask, result.window_scene_px, part)
@@ -99,17 +100,18 @@ def view_of(result: TileResult, part: Window) -> TileView:
         instance_units = _instance_units(mask, result.window_scene_px, area)
         # Where instances compete the likelier one speaks; of equals the first.
         speaks = instance_units > units[inside]
-        claims = instance_units >= _CERTAIN_UNITS // 2
-        trust[inside] = np.where(speaks, np.where(claims, _trust(mask), _FULL_TRUST), trust[inside])
-        speaker[inside] = np.where(speaks, number, speaker[inside])
-        units[inside] = np.maximum(units[inside], instance_units)
+        np.copyto(trust[inside], _FULL_TRUST, where=speaks)
+        np.copyto(trust[inside], _trust(mask), where=speaks & (instance_units >= _CERTAIN_UNITS // 2))
+        np.copyto(speaker[inside], number, where=speaks)
+        np.copyto(units[inside], instance_units, where=speaks)
     looked = np.ones(shape, np.bool_) if result.valid is None else result.valid[part.slices_in(result.window_scene_px)]
     return TileView(units, trust, looked, speaker)
 
 
-def weight_of(result: TileResult, view: TileView, grid: TileGrid, part: Window) -> NDArray[np.int64]:
+def weight_of(result: TileResult, view: TileView, grid: TileGrid, part: Window) -> NDArray[np.int32]:
     """(height, width) of `part`: how much the tile's word counts there, 0 where it has no data. `grid`: its level's."""
-    return _taper(result, grid, part) * view.trust * view.looked
+    weight = _taper(result, grid, part) * view.trust
+    return weight if result.valid is None else weight * view.looked
 
 
 def _trust(mask: MaskRecord) -> int:
@@ -134,13 +136,12 @@ def _reach(mask: MaskRecord, tile: Window, part: Window) -> Window | None:
     )
 
 
-def _instance_units(mask: MaskRecord, tile: Window, area: Window) -> NDArray[np.int64]:
-    rows, cols = area.slices_in(tile)
-    logits = masks.upsample(mask.logits.to_logits(), (tile.height, tile.width), window=(rows, cols))
-    return np.rint(masks.probability(logits).astype(np.float64) * _CERTAIN_UNITS).astype(np.int64)
+def _instance_units(mask: MaskRecord, tile: Window, area: Window) -> NDArray[np.int32]:
+    logits = masks.upsample_window(mask.logits, (tile.height, tile.width), area.slices_in(tile))
+    return np.rint(masks.probability(logits).astype(np.float64) * _CERTAIN_UNITS).astype(np.int32)
 
 
-def _taper(result: TileResult, grid: TileGrid, part: Window) -> NDArray[np.int64]:
+def _taper(result: TileResult, grid: TileGrid, part: Window) -> NDArray[np.int32]:
     """(height, width) of `part`: 1 to 256 * 256, falling linearly across each overlap with a neighbour."""
     row, col = result.tile.row, result.tile.col
     tile = result.window_scene_px
@@ -154,17 +155,19 @@ def _taper(result: TileResult, grid: TileGrid, part: Window) -> NDArray[np.int64
     return along_y[:, np.newaxis] * along_x[np.newaxis, :]
 
 
-def _ramp(side_px: int, shared_before_px: int, shared_after_px: int) -> NDArray[np.int64]:
+def _ramp(side_px: int, shared_before_px: int, shared_after_px: int) -> NDArray[np.int32]:
     """(side_px,): 256, less within the overlaps; never 0, so that every pixel a tile saw counts."""
     place = np.arange(side_px, dtype=np.int64)
     rising = _FULL_TAPER * (place + 1) // (shared_before_px + 1)
     falling = _FULL_TAPER * (side_px - place) // (shared_after_px + 1)
-    ramp: NDArray[np.int64] = np.clip(np.minimum(rising, falling), 1, _FULL_TAPER)
-    return ramp
+    return np.clip(np.minimum(rising, falling), 1, _FULL_TAPER).astype(np.int32)
 
 
-def _weighted_mean(weighted: NDArray[np.int64], weights: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _weighted_mean(weighted: NDArray[np.int64], weights: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Rounded half up to codes; 255 where no weight is."""
-    per_code = np.maximum(weights, 1) * _UNITS_PER_CODE
-    codes = (weighted + per_code // 2) // per_code
-    return np.where(weights > 0, codes, NOBODY_LOOKED).astype(np.uint8)
+    codes = (weights == 0).view(np.uint8)
+    codes *= NOBODY_LOOKED
+    some = np.flatnonzero(weighted)  # most of a mosaic is nothing, and dividing is what takes time
+    per_code = weights.ravel()[some].astype(np.int64) * _UNITS_PER_CODE
+    codes.ravel()[some] = (weighted.ravel()[some] + per_code // 2) // per_code
+    return codes

@@ -231,3 +231,32 @@ def test_pixels_that_lie_nowhere_are_bad_input() -> None:
     geobox = GeoBox((100, 100), Affine(120_000, 0, -6_000_000, 0, -120_000, 6_000_000), disk)
     with pytest.raises(BadInput, match="no place"):
         to_geographic([box(0, 0, 1, 1)], geobox)
+
+
+PLACES = {
+    "utm": ("EPSG:32633", Affine(10, 0, 500_000, 0, -10, 5_000_000)),
+    "rotated": ("EPSG:32633", Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000) @ Affine.rotation(33)),
+    "degrees": ("EPSG:4326", Affine(0.001, 0, 179.98, 0, -0.001, -16)),
+    "pole": ("EPSG:3413", Affine(100_000, 0, -1_000_000, 0, -100_000, 1_000_000)),
+    "limb": ("+proj=geos +h=35785831 +lon_0=0 +datum=WGS84", Affine(40_000, 0, 4_300_000, 0, -40_000, 400_000)),
+    "mars": ("IAU_2015:49910", Affine(100, 0, 0, 0, -100, 4_000_000)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_outlines_are_valid_and_measured_as_pyproj_measures_them(place: str) -> None:
+    """Also where the map bends, or ends in the box around an outline."""
+    crs, transform = PLACES[place]
+    mask = np.random.default_rng(5).random((20, 20)) < 0.6
+    geobox = GeoBox((20, 20), transform, crs)
+    if place == "limb":
+        y, x = np.mgrid[:20, :20]
+        mask &= (4_300_000 + 40_000 * (x + 1)) ** 2 + (400_000 - 40_000 * (y + 1)) ** 2 < 5_300_000**2
+    outlines = regions_of(mask.astype(np.uint8)).polygons
+    placed = to_geographic(outlines, geobox)
+    assert shapely.is_valid(placed).all()
+    assert all(ring.is_ccw for p in shapely.get_parts(placed) for ring in [p.exterior])
+    body = geographic_crs(CRS(crs))
+    geod = body.get_geod()
+    exact = [abs(geod.geometry_area_perimeter(polygon)[0]) for polygon in placed]
+    np.testing.assert_allclose(areas_m2(placed, body), exact, rtol=1e-8, atol=1e-3)
