@@ -102,7 +102,7 @@ def areas_m2(polygons: Sequence[Polygonal] | NDArray[np.object_], crs: CRS) -> N
     pole = float(_authalic_q(np.ones(1), geod.es)[0])
     sine = _authalic_q(np.sin(np.radians(lat)), geod.es) / pole
     mean, step, step_lon = (sine[inside] + sine[inside + 1]) / 2, sine[inside + 1] - sine[inside], np.radians(step_lon)
-    cosine2 = 1 - mean**2
+    cosine2 = np.maximum(1 - mean**2, np.finfo(float).tiny)  # 0 at the poles, where `exact` holds
     # tan(excess / 2) = tan(step_lon / 2) sin(mean latitude) / cos(half the step of latitude), to the fifth order
     excess = step_lon * mean * (1 + step**2 / (4 * cosine2) + step_lon**2 * cosine2 / 12)
     owner_of_edge = of_part[of_ring[ring[inside]]]
@@ -164,14 +164,14 @@ def _bent(boxes_scene_px: NDArray[np.float64], geobox: GeoBox, transformer: Tran
     with np.errstate(invalid="ignore"):
         along_x, along_y = (b - a) / (x1 - x0)[:, np.newaxis], (c - a) / (y1 - y0)[:, np.newaxis]
         determinant = along_x[:, 0] * along_y[:, 1] - along_x[:, 1] * along_y[:, 0]
-        straight = np.isfinite(determinant) & (determinant != 0)
+        bent: NDArray[np.bool_] = ~np.isfinite(determinant) | (determinant == 0)
         for off in (d - b - c + a, middle - (b + c) / 2):
             px = (
                 off[:, 0] * along_y[:, 1] - off[:, 1] * along_y[:, 0],
                 along_x[:, 0] * off[:, 1] - along_x[:, 1] * off[:, 0],
             )
-            straight &= np.hypot(*px) <= _BENT_PX * np.abs(determinant)
-    return ~straight
+            bent |= ~(np.hypot(*px) <= _BENT_PX * np.abs(determinant))  # so written, what is no number is bent
+    return bent
 
 
 def _longest_edge_px(geobox: GeoBox) -> float:

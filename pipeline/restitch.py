@@ -9,6 +9,7 @@ from pipeline import lease
 from pipeline.committed import Committed, committed
 from pipeline.manifest import RunStatus, new_run_id, now, read_manifest, write_manifest
 from pipeline.preflight import threshold_problems
+from pipeline.prepare import linking_problems
 from pipeline.progress import Progress
 from pipeline.queries import Mode
 from pipeline.region import Outcome, conclude, fail, query_entries
@@ -79,8 +80,6 @@ def changed(spec: RunSpec, changes: Changes) -> RunSpec:
     ]
     thresholds = [value for value in (changes.threshold, *changes.thresholds.values()) if value is not None]
     problems += [str(problem) for value in thresholds for problem in threshold_problems(value)]
-    if problems:
-        raise BadInput(*problems)
     given = {k: v for k, v in changes.to_json().items() if k != "thresholds"}
     # A query's own setting goes before the run's, so what holds for every query takes the place of both.
     queries = tuple(
@@ -92,7 +91,11 @@ def changed(spec: RunSpec, changes: Changes) -> RunSpec:
         )
         for query in spec.queries
     )
-    return spec.model_copy(update={**given, "queries": queries})
+    new = spec.model_copy(update={**given, "queries": queries})
+    problems += [str(problem) for problem in linking_problems(new, new.overlap_px)]
+    if problems:
+        raise BadInput(*problems)
+    return new
 
 
 def _begin(manifest: dict[str, Any], spec: RunSpec, changes: Changes, run_id: str) -> None:

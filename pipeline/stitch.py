@@ -165,7 +165,7 @@ def _ramp(side_px: int, shared_before_px: int, shared_after_px: int) -> NDArray[
 
 def _weighted_mean(weighted: NDArray[np.int64], weights: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Rounded half up to codes; 255 where no weight is."""
-    codes = (weights == 0).view(np.uint8)
+    codes: NDArray[np.uint8] = (weights == 0).view(np.uint8)
     codes *= NOBODY_LOOKED
     some = np.flatnonzero(weighted)  # most of a mosaic is nothing, and dividing is what takes time
     per_code = weights.ravel()[some].astype(np.int64) * _UNITS_PER_CODE

@@ -1,8 +1,12 @@
 """New thresholds and rules from what is committed: the same as if the run had been asked so from the start."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
 from regions import (
@@ -21,8 +25,10 @@ from regions import (
 
 from pipeline import worker
 from pipeline.manifest import read_manifest
+from pipeline.prepare import look
 from pipeline.progress import Silent
 from pipeline.restitch import Changes, restitch
+from pipeline.runs import open_run
 from pipeline.spec import Models
 from pipeline.storage import Store
 from pipeline.work import InProcess, Workers
@@ -123,3 +129,49 @@ def test_simplified_features_share_borders_and_keep_their_names(models: Models, 
     overlaps = sum(a.intersection(b).area for i, a in enumerate(local) for b in local.iloc[i + 1 :])
     assert overlaps < 1e-3 * local.area.sum()
     np.testing.assert_allclose(local.area.sum(), exact.to_crs("EPSG:32633").area.sum(), rtol=0.05)
+
+
+def test_instances_need_an_overlap(models: Models, scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    looked = look(spec_of(models, scene, mode="instance", overlap_px=0), str(out))
+    assert [problem.href for problem in looked.problems] == ["--overlap-px"]
+    run(spec_of(models, scene, overlap_px=0), out)
+    with pytest.raises(BadInput, match="leaves nothing by which instances could be linked"):
+        again(out, mode="instance")
+
+
+def test_a_run_says_how_its_seams_and_objects_are(models: Models, scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    manifest = run(spec_of(models, scene, queries=[WATER, ROADS]), out).manifest
+    assert [(s["scene_id"], s["query_id"]) for s in manifest["seams"]] == [
+        ("alpha", "the-water"),
+        ("alpha", "the-roads"),
+    ]
+    assert all(0 < s["p"] <= 1 and s["pairs"] > 0 for s in manifest["seams"])
+    assert "Seam check" in (out / "report.html").read_text()
+    assert manifest["objects"] == manifest["features"]  # of one scene they are the same
+    finished = open_run(str(out))
+    assert len(finished.objects()) == len(finished.features()) == len(finished.latest()) > 0
+    assert run(spec_of(models, scene, queries=[WATER, ROADS]), out).manifest["seams"] == manifest["seams"]
+
+
+def test_the_commands(models: Models, scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    n = run(spec_of(models, scene, queries=[WATER]), out).manifest["features"]["the-water"]
+    done = t2s("restitch", out, "--query", "the-water=0.55", "--mode", "instance", "--workers", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["queries"][0]["threshold"], document["queries"][0]["mode"]) == (0.55, "instance")
+    assert document["features"]["the-water"] != n
+    wrong = t2s("restitch", out, "--query", "the-water", "--mode", "panoptic")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 2)
+    done = t2s("latest", tmp_path, "--out", tmp_path / "now.parquet", "--json")
+    assert json.loads(done.stdout) == {"href": str(tmp_path / "now.parquet"), "rows": document["features"]["the-water"]}
+    assert len(gpd.read_parquet(tmp_path / "now.parquet")) == document["features"]["the-water"]
+
+
+def t2s(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from flows.cli.app import main; main()"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False
+    )
