@@ -92,10 +92,10 @@ def run_region(
                 receipts += [
                     stage(plan, state, context, workers, progress) for stage in (stages.stitch, stages.vectorise)
                 ]
+            return conclude(prepared, manifest, states, receipts, start_s)
         except Exception as error:
             fail(store, manifest, error, start_s)
             raise
-        return conclude(prepared, manifest, states, receipts, start_s)
 
 
 def fail(store: Store, manifest: dict[str, Any], error: Exception, start_s: float) -> None:

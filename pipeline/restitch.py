@@ -64,10 +64,10 @@ def restitch(out_url: str, changes: Changes, workers: Workers, progress: Progres
                 receipts += [
                     stage(plan, state, context, workers, progress) for stage in (stitch_scene, vectorise_scene)
                 ]
+            return conclude(prepared, manifest, states, receipts, start_s)
         except Exception as error:
             fail(store, manifest, error, start_s)
             raise
-        return conclude(prepared, manifest, states, receipts, start_s)
 
 
 def changed(spec: RunSpec, changes: Changes) -> RunSpec:
