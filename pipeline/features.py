@@ -230,8 +230,15 @@ def _pieces_of_block(task: _Task) -> BlockPieces:
     return pieces_of_block(window, probability, mask, results, task.threshold, owners=owners)
 
 
-def _ground_of_block(task: _Task) -> Ground:
-    return shared_ground(task.sources.window_scene_px, read_sources(task.sources), task.threshold)
+@dataclass(frozen=True, slots=True)
+class _BlockGround:
+    """Wrapped, for Dask takes bare dicts apart on their way, and their keys come out as plain tuples."""
+
+    ground: Ground
+
+
+def _ground_of_block(task: _Task) -> _BlockGround:
+    return _BlockGround(shared_ground(task.sources.window_scene_px, read_sources(task.sources), task.threshold))
 
 
 def _by_instance(
@@ -239,8 +246,8 @@ def _by_instance(
 ) -> tuple[list[_Task], ByOwner]:
     """The same tasks, each with the links that it needs, and who joins what comes of them."""
     ground: Ground = {}
-    for more in workers.map(_ground_of_block, tasks):
-        add_ground(ground, more)
+    for block in workers.map(_ground_of_block, tasks):
+        add_ground(ground, block.ground)
     linked = link(ground)
     members: dict[Instance, list[Instance]] = {}
     by_tile: dict[TileKey, dict[Instance, Instance]] = {}
