@@ -24,7 +24,6 @@ from pipeline.storage import Store
 from pipeline.tiling import Window
 from pipeline.vectorise import BlockPieces, pieces_of_block
 
-LONG = True
 BLOCK_PX, RUNS = 2048, 3
 
 

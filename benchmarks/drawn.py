@@ -50,9 +50,10 @@ def pattern() -> NDArray[np.uint8]:
     return drawn
 
 
-def drawn_mask(window: Window) -> NDArray[np.uint8]:
-    """(height, width) of a window: the pattern, repeated. Its period is no multiple of a block's side."""
-    rows, cols = (np.arange(low, high) % PERIOD_PX for low, high in ((window.y0, window.y1), (window.x0, window.x1)))
+def drawn_mask(window: Window, *, scale: int = 1) -> NDArray[np.uint8]:
+    """(height, width) of a window: the pattern, repeated, objects `scale` times as large. Its period fits no block."""
+    ends = ((window.y0, window.y1), (window.x0, window.x1))
+    rows, cols = (np.arange(low, high) // scale % PERIOD_PX for low, high in ends)
     return pattern()[rows][:, cols]
 
 
