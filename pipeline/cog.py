@@ -14,8 +14,9 @@ import rasterio.shutil
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window as RasterioWindow
 
+from pipeline.blocks import blocks
 from pipeline.georef import overview_geobox, proj_crs, shape_yx
-from pipeline.mosaics import blocks, group_path, read_window
+from pipeline.mosaics import group_path, read_window
 from pipeline.overviews import factors_of
 from pipeline.provenance import TRACE
 from pipeline.rasters import open_raster

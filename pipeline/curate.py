@@ -9,13 +9,13 @@ from itertools import groupby
 from typing import Any
 
 from pipeline.curate_chips import CutSettings, Pair, SceneCut, SceneWork, add_absent, cut_scene, place_of, source_of
-from pipeline.curate_corrections import FinishedRun
 from pipeline.curate_files import DATASET, FORMAT, MARKER, chip_name, claim, fingerprint, write_samples
 from pipeline.curate_hard import HardTile, hard_tiles, write_hard
 from pipeline.curate_prepare import PreparedCuration
 from pipeline.curate_splits import Split
 from pipeline.manifest import now
 from pipeline.progress import Progress
+from pipeline.runs import FinishedRun
 from pipeline.storage import Store
 
 Row = dict[str, Any]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import geopandas as gpd
 import shapely
@@ -12,26 +11,13 @@ from pipeline.aoi import Aoi, aoi_in_scene_px
 from pipeline.curate_labels import crs_text, digest_of, read_outlines
 from pipeline.curate_words import is_missing, key_of
 from pipeline.features import read_features
-from pipeline.manifest import RunStatus, read_manifest
 from pipeline.mosaics import finished
 from pipeline.pixels import UnreadablePixels, open_scene
-from pipeline.queries import Query
+from pipeline.runs import FinishedRun
 from pipeline.scenes import Scene
-from pipeline.spec import RunSpec
-from pipeline.storage import Store
 from t2s_core.errors import BadInput
 
 _ANY_SCENE = ""
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run to learn from."""
-
-    store: Store
-    manifest: Mapping[str, Any]
-    scenes: Sequence[Scene]
-    queries: Sequence[Query]
 
 
 @dataclass(frozen=True)
@@ -55,22 +41,6 @@ class CorrectedLayer:
         """What a scene's corrections outline for a query, in `crs`; may be empty."""
         parts = [self.areas.get((name, query_id)) for name in (scene_id, _ANY_SCENE)]
         return shapely.union_all([part for part in parts if part is not None])
-
-
-def open_run(url: str) -> FinishedRun:
-    """A run that has ended. Raises `BadInput` where there is none."""
-    store = Store.at(url)
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
-    if manifest["status"] not in {RunStatus.SUCCESS, RunStatus.PARTIAL}:
-        raise BadInput(f"{store.url}: the run is {manifest['status']}; finish it first: run the same command again")
-    return FinishedRun(
-        store,
-        manifest,
-        [Scene.from_json(entry) for entry in manifest["scenes"]],
-        RunSpec(**manifest["spec"]).queries,
-    )
 
 
 def read_corrections(run: FinishedRun, href: str, reviewed: Sequence[str], cover: Aoi | None) -> CorrectedLayer:

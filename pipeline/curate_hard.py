@@ -12,13 +12,13 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.committed import committed
-from pipeline.curate_corrections import FinishedRun
 from pipeline.curate_files import HARD
 from pipeline.geodesy import geographic_crs, to_geographic
 from pipeline.georef import proj_crs
 from pipeline.plan import ScenePlan
 from pipeline.queries import Query
 from pipeline.results import TileResult, TileStatus, read_results
+from pipeline.runs import FinishedRun
 from pipeline.status import plans_of
 from pipeline.stitch import threshold_mask, view_of
 from pipeline.storage import Store

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.aoi import Aoi, aoi_in_scene_px, read_aoi
 from pipeline.curate_chips import CutSettings, SceneWork
-from pipeline.curate_corrections import CorrectedLayer, FinishedRun, open_run, read_corrections
+from pipeline.curate_corrections import CorrectedLayer, read_corrections
 from pipeline.curate_files import claim_problem
 from pipeline.curate_labels import read_labels
 from pipeline.curate_spec import CurationSpec, label_problems, option_problems
@@ -21,6 +21,7 @@ from pipeline.normalise import Stretch, scene_stretch
 from pipeline.pixels import UnreadablePixels
 from pipeline.plan import grids_for
 from pipeline.preflight import attempt, body_problems, output_problems
+from pipeline.runs import FinishedRun, open_run
 from pipeline.scenes import Problem, Scene, resolve
 from pipeline.slugs import short_hash
 from pipeline.storage import Store

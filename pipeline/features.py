@@ -1,13 +1,11 @@
 """Features in GeoParquet: `features/query_id=<slug>/scene_id=<slug>/part-0.parquet`, each put atomically."""
 
 import hashlib
-import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -15,35 +13,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
-from shapely.geometry import Polygon
 
-from pipeline.geodesy import CRS84, Polygonal, areas_m2, geographic_crs, to_geographic
+from pipeline.blocks import blocks
+from pipeline.geodesy import CRS84, areas_m2, geographic_crs, gsd_m, to_geographic
+from pipeline.geoparquet import GEOMETRY_FIELDS, ROWS_PER_GROUP, created, geometry_columns, hilbert_order
 from pipeline.georef import proj_crs
-from pipeline.mosaics import blocks, finished, group_path, read_window
-from pipeline.queries import Query
+from pipeline.joining import ByBorder, ByOwner, Joiner
+from pipeline.link import Ground, Instance, add_ground, link, owners_of, shared_ground
+from pipeline.mosaics import finished, group_path, read_window
+from pipeline.queries import EXACT, FeatureRules, Query
 from pipeline.scenes import Scene
 from pipeline.sources import Sources, read_sources, sources_touching
 from pipeline.storage import Store
-from pipeline.tiling import TileGrid, TileKey
-from pipeline.vectorise import BlockPieces, Piece, merge_pieces, pieces_of_block
+from pipeline.tiling import TileGrid, TileKey, Window
+from pipeline.vectorise import BlockPieces, Piece, pieces_of_block
 from pipeline.work import Workers
 from t2s_core.errors import BadInput
 
 FOLDER = "features"
 SCHEMA_VERSION = "1"
-ROWS_PER_GROUP = 25_000
 
-_FINGERPRINT = b"t2s:fingerprint"
-_BOX = ("xmin", "ymin", "xmax", "ymax")
+_FINGERPRINT = "t2s:fingerprint"
 SCHEMA = pa.schema(
     [
         pa.field("feature_id", pa.string(), nullable=False),
         pa.field("query", pa.string(), nullable=False),
         pa.field("label", pa.string()),
         pa.field("datetime", pa.timestamp("us", tz="UTC")),
-        pa.field("geometry", pa.binary(), nullable=False),
-        pa.field("bbox", pa.struct([pa.field(name, pa.float64(), nullable=False) for name in _BOX]), nullable=False),
+        *GEOMETRY_FIELDS,
         pa.field("area_m2", pa.float64(), nullable=False),
         pa.field("score", pa.float64(), nullable=False),
         pa.field("n_tiles", pa.int32(), nullable=False),
@@ -97,16 +94,18 @@ def vectorise_scene_query(
     workers: Workers,
     provenance: Provenance,
     fingerprint: str,
+    rules: FeatureRules = EXACT,
     trace: Mapping[str, str] = MappingProxyType({}),
-    min_area_m2: float = 0.0,
 ) -> VectoriseReceipt:
     """Turn a finished mosaic into its partition of features, unless that is there already.
 
     `index`: `results.read_index` of the results that the mosaic was stitched from. `grids`: by level. `fingerprint`:
-    hash of all inputs; a partition with the same one is left as it is. `trace`: kept in the file's metadata.
+    hash of all inputs; a partition with the same one is left as it is. `trace`: kept in the file's metadata. Raises
+    `BadInput` where the mosaic is not finished.
 
-    Pixels stay on the workers, a block at a time; polygons come back here. Raises `BadInput` where the mosaic is not
-    finished.
+    Pixels stay on the workers, a block at a time. Here are the objects that cross the front between blocks that came
+    and blocks to come, and the rows of one row group; with simplification, which must see neighbours together, all
+    polygons of the scene.
     """
     found = _finished(store, scene.scene_id, query.query_id, fingerprint)
     if found is not None:
@@ -116,15 +115,44 @@ def vectorise_scene_query(
         raise BadInput(f"{scene.scene_id}/{query.query_id}: no finished mosaic to vectorise; stitch it first.")
     # The blocks are those of stitching, so that every target pixel is claimed by a tile (see `pieces_of_block`).
     windows = list(blocks(scene.shape, 1, facts["t2s:block_px"]))
+    windows = [windows[i] for i in hilbert_order([shapely.box(*window) for window in windows])]
+    sources = [s for s in sources_touching(store, scene.scene_id, index, grids, windows) if s.keys_by_batch]
     path, threshold = group_path(scene.scene_id, query.query_id), facts["t2s:threshold"]
-    sources = sources_touching(store, scene.scene_id, index, grids, windows)
-    tasks = (_Task(s, path, threshold) for s in sources if s.keys_by_batch)
-    shown = sorted(workers.map(_pieces_of_block, tasks), key=_place)
-    reasoning = {tile: text for block in shown for tile, text in block.reasoning.items()}
-    pieces = merge_pieces(shown, scene.shape)
-    table = feature_table(scene, query, pieces, reasoning, provenance, min_area_m2=min_area_m2)
-    write_partition(store, scene, query.query_id, table, fingerprint, trace=trace)
-    return _receipt(scene.scene_id, query.query_id, table["area_m2"], reused=False)
+    tasks = [_Task(s, path, threshold) for s in sources]
+    joiner: Joiner = ByBorder([s.window_scene_px for s in sources])
+    if rules.mode == "instance":
+        tasks, joiner = _by_instance(tasks, grids, workers)
+    shown = _in_order(workers.map(_pieces_of_block, tasks), [s.window_scene_px for s in sources])
+    metadata = {_FINGERPRINT: fingerprint, "t2s:threshold": str(threshold), **trace}
+    return write_features(store, scene, query, shown, joiner, provenance=provenance, rules=rules, metadata=metadata)
+
+
+def write_features(
+    store: Store,
+    scene: Scene,
+    query: Query,
+    shown: Iterable[BlockPieces],
+    joiner: Joiner,
+    *,
+    provenance: Provenance,
+    rules: FeatureRules = EXACT,
+    metadata: Mapping[str, str],
+) -> VectoriseReceipt:
+    """Put a partition in one atomic write; what was there before is replaced.
+
+    `shown`: all blocks that `joiner` waits for. Memory: see `vectorise_scene_query`.
+    """
+    ours = {
+        "t2s:schema_version": SCHEMA_VERSION, "t2s:rules": json.dumps(asdict(rules)), "t2s:scene_etag": scene.etag,
+    }  # fmt: skip
+    name, crs = partition_name(scene.scene_id, query.query_id), geographic_crs(proj_crs(scene.geobox))
+    n_features, area_m2 = 0, 0.0
+    with created(store, name, SCHEMA, crs, {**ours, **metadata}) as file:
+        for pieces, reasoning in _groups(shown, joiner, None if rules.simplify_m else ROWS_PER_GROUP):
+            table = feature_table(scene, query, pieces, reasoning, provenance, rules=rules)
+            file.add(table)
+            n_features, area_m2 = n_features + table.num_rows, area_m2 + float(np.asarray(table["area_m2"]).sum())
+    return VectoriseReceipt(scene.scene_id, query.query_id, reused=False, n_features=n_features, area_m2=area_m2)
 
 
 def feature_table(
@@ -134,69 +162,44 @@ def feature_table(
     reasoning: Mapping[TileKey, str],
     provenance: Provenance,
     *,
-    min_area_m2: float = 0.0,
+    rules: FeatureRules = EXACT,
 ) -> pa.Table:
-    """One row per polygon of at least `min_area_m2`, with the columns of `SCHEMA`, along the Hilbert curve."""
-    outlines = list(shapely.normalize([piece.polygon_scene_px for piece in pieces]))
-    geometries = to_geographic(outlines, scene.geobox)
+    """One row per object as `rules` want it, with the columns of `SCHEMA`, along the Hilbert curve."""
+    outlines = shapely.normalize(np.array([piece.polygon_scene_px for piece in pieces], object))
+    drawn = outlines
+    if rules.simplify_m and len(outlines):
+        # Together, so that borders that two objects share stay shared.
+        drawn = shapely.coverage_simplify(outlines, rules.simplify_m / gsd_m(scene.geobox))
+    geometries = to_geographic(drawn, scene.geobox, along_pixels=not rules.simplify_m)
     areas = areas_m2(geometries, geographic_crs(proj_crs(scene.geobox)))
-    same_for_all = {
-        "query": query.text,
-        "label": query.label,
-        "datetime": None if scene.datetime is None else datetime.fromisoformat(scene.datetime),
-        **asdict(provenance),
+    kept = np.flatnonzero(areas >= rules.min_area_m2)
+    order = kept[hilbert_order(geometries[kept])]
+    chosen, n = [pieces[i] for i in order], len(order)
+    taken = None if scene.datetime is None else datetime.fromisoformat(scene.datetime)
+    same_for_all = {"query": query.text, "label": query.label, "datetime": taken, **asdict(provenance)}
+    x0, y0, x1, y1 = shapely.bounds(outlines[order]).T
+    height, width = scene.shape
+    columns = {
+        "feature_id": feature_ids(scene.scene_id, query.text, outlines[order]),
+        **geometry_columns(geometries[order]),
+        "area_m2": areas[order],
+        "score": [piece.score for piece in chosen],
+        "n_tiles": [len(piece.claims_px) for piece in chosen],
+        "touches_scene_edge": (x0 <= 0) | (y0 <= 0) | (x1 >= width) | (y1 >= height),
+        "reasoning": ["" if piece.main_tile is None else reasoning[piece.main_tile] for piece in chosen],
+        **{name: pa.repeat(pa.scalar(value, SCHEMA.field(name).type), n) for name, value in same_for_all.items()},
     }
-    rows = [
-        {
-            "feature_id": feature_id(scene.scene_id, query.text, outlines[i]),
-            "geometry": shapely.to_wkb(geometries[i]),
-            "bbox": dict(zip(_BOX, geometries[i].bounds, strict=True)),
-            "area_m2": areas[i],
-            "score": pieces[i].score,
-            "n_tiles": len(pieces[i].claims_px),
-            "touches_scene_edge": pieces[i].touches_edge(scene.shape),
-            "reasoning": reasoning[pieces[i].main_tile],
-            **same_for_all,
-        }
-        for i in _hilbert_order(geometries)
-        if areas[i] >= min_area_m2
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
-def feature_id(scene_id: str, query: str, outline_scene_px: Polygon) -> str:
-    """16 hex digits of a 64-bit hash of the scene, the query's text and the polygon in scene pixels."""
-    outline = shapely.to_wkb(shapely.normalize(outline_scene_px), byte_order=1)
-    return hashlib.blake2b(json.dumps([scene_id, query]).encode() + outline, digest_size=8).hexdigest()
+def feature_ids(scene_id: str, query: str, outlines_scene_px: NDArray[np.object_]) -> list[str]:
+    """(n,): 16 hex digits of a 64-bit hash of the scene, the query's text and the normalized outline in scene pixels.
 
-
-def write_partition(
-    store: Store, scene: Scene, query_id: str, table: pa.Table, fingerprint: str, *, trace: Mapping[str, str]
-) -> None:
-    """Put a partition in one atomic write; what was there before is replaced."""
-    geometry_metadata = {"geo": json.dumps(geo_metadata(table, geographic_crs(proj_crs(scene.geobox))))}
-    ours = {"t2s:schema_version": SCHEMA_VERSION, _FINGERPRINT.decode(): fingerprint, **trace}
-    metadata = {**geometry_metadata, **ours}
-    sink = io.BytesIO()
-    with pq.ParquetWriter(sink, SCHEMA.with_metadata(metadata), compression="zstd") as writer:
-        if table.num_rows:  # a row group without rows has no statistics, which readers and validators stumble over
-            writer.write_table(table.replace_schema_metadata(metadata), row_group_size=ROWS_PER_GROUP)
-    store.write(partition_name(scene.scene_id, query_id), sink.getvalue())
-
-
-def geo_metadata(table: pa.Table, crs: CRS) -> dict[str, Any]:
-    """The `geo` entry of GeoParquet 1.1.0."""
-    geometries = shapely.from_wkb(np.asarray(table["geometry"].to_pylist(), object))
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": sorted({str(geometry.geom_type) for geometry in geometries}),
-        "crs": crs.to_json_dict(),
-        "orientation": "counterclockwise",
-        "covering": {"bbox": {name: ["bbox", name] for name in _BOX}},
-    }
-    if len(geometries):
-        column["bbox"] = [float(v) for v in shapely.total_bounds(geometries)]
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    The outline is that of the mask, so that simplifying a feature does not rename it.
+    """
+    asked = json.dumps([scene_id, query]).encode()
+    outlines = shapely.to_wkb(outlines_scene_px, byte_order=1).tolist()
+    return [hashlib.blake2b(asked + outline, digest_size=8).hexdigest() for outline in outlines]
 
 
 def read_features(store: Store) -> gpd.GeoDataFrame:
@@ -213,12 +216,83 @@ class _Task:
     sources: Sources
     path: str
     threshold: float
+    linked: Mapping[Instance, Instance] | None = None
+    """In instance mode, what `link.link` says of the block's instances."""
 
 
 def _pieces_of_block(task: _Task) -> BlockPieces:
     window = task.sources.window_scene_px
     probability, mask = read_window(task.sources.store, task.path, window)
-    return pieces_of_block(window, probability, mask, read_sources(task.sources), task.threshold)
+    if not (mask == 1).any():
+        return BlockPieces(window, (), {})
+    results = list(read_sources(task.sources))
+    owners = None
+    if task.linked is not None:
+        owners = owners_of(window, mask, results, task.linked, task.sources.grids, threshold=task.threshold)
+    return pieces_of_block(window, probability, mask, results, task.threshold, owners=owners)
+
+
+@dataclass(frozen=True, slots=True)
+class _BlockGround:
+    """Wrapped, for Dask takes bare dicts apart on their way, and their keys come out as plain tuples."""
+
+    ground: Ground
+
+
+def _ground_of_block(task: _Task) -> _BlockGround:
+    return _BlockGround(shared_ground(task.sources.window_scene_px, read_sources(task.sources), task.threshold))
+
+
+def _by_instance(
+    tasks: Sequence[_Task], grids: Mapping[int, TileGrid], workers: Workers
+) -> tuple[list[_Task], ByOwner]:
+    """The same tasks, each with the links that it needs, and who joins what comes of them."""
+    ground: Ground = {}
+    for block in workers.map(_ground_of_block, tasks):
+        add_ground(ground, block.ground)
+    linked = link(ground)
+    members: dict[Instance, list[Instance]] = {}
+    by_tile: dict[TileKey, dict[Instance, Instance]] = {}
+    for instance, first in linked.items():
+        members.setdefault(first, []).append(instance)
+        by_tile.setdefault(instance.tile, {})[instance] = first
+
+    def reach(owner: Instance) -> Iterator[Window]:
+        for tile, _ in members.get(owner, [owner]):
+            yield grids[tile.level].window(tile.row, tile.col)
+
+    def of_block(window: Window, scene_id: str) -> dict[Instance, Instance]:
+        tiles = (TileKey(scene_id, level, row, col) for level in grids for row, col in grids[level].over(window))
+        return {instance: first for tile in tiles for instance, first in by_tile.get(tile, {}).items()}
+
+    with_links = [replace(t, linked=of_block(t.sources.window_scene_px, t.sources.scene_id)) for t in tasks]
+    return with_links, ByOwner([t.sources.window_scene_px for t in tasks], reach)
+
+
+def _in_order(shown: Iterable[BlockPieces], windows: Iterable[Window]) -> Iterator[BlockPieces]:
+    """Workers answer in any order; a repeated run must give the same bytes."""
+    early: dict[Window, BlockPieces] = {}
+    arriving = iter(shown)
+    for window in windows:
+        while window not in early:
+            block = next(arriving)
+            early[block.window_scene_px] = block
+        yield early.pop(window)
+
+
+def _groups(
+    shown: Iterable[BlockPieces], joiner: Joiner, n_rows: int | None
+) -> Iterator[tuple[list[Piece], dict[TileKey, str]]]:
+    """Whole objects, `n_rows` at a time (None: all at once), with the reasoning of the tiles so far."""
+    pieces: list[Piece] = []
+    reasoning: dict[TileKey, str] = {}
+    for block in shown:
+        reasoning |= block.reasoning
+        pieces += joiner.add(block)
+        while n_rows is not None and len(pieces) >= n_rows:
+            yield pieces[:n_rows], reasoning
+            del pieces[:n_rows]
+    yield pieces, reasoning
 
 
 def _finished(store: Store, scene_id: str, query_id: str, fingerprint: str) -> VectoriseReceipt | None:
@@ -227,23 +301,7 @@ def _finished(store: Store, scene_id: str, query_id: str, fingerprint: str) -> V
         return None
     with store.fs.open(store.path(name), "rb") as file:
         partition = pq.ParquetFile(file)
-        if (partition.schema_arrow.metadata or {}).get(_FINGERPRINT) != fingerprint.encode():
+        if (partition.schema_arrow.metadata or {}).get(_FINGERPRINT.encode()) != fingerprint.encode():
             return None
-        areas = partition.read(columns=["area_m2"])["area_m2"]
-    return _receipt(scene_id, query_id, areas, reused=True)
-
-
-def _receipt(scene_id: str, query_id: str, areas: pa.ChunkedArray, *, reused: bool) -> VectoriseReceipt:
-    return VectoriseReceipt(scene_id, query_id, reused, len(areas), float(np.asarray(areas).sum()))
-
-
-def _place(block: BlockPieces) -> tuple[int, int]:
-    # Workers answer in any order; a repeated run must give the same bytes.
-    return block.window_scene_px.y0, block.window_scene_px.x0
-
-
-def _hilbert_order(geometries: Sequence[Polygonal]) -> NDArray[np.int64]:
-    if not geometries:
-        return np.empty(0, np.int64)
-    series = gpd.GeoSeries(list(geometries))
-    return np.argsort(series.hilbert_distance().to_numpy(), kind="stable")
+        areas = np.asarray(partition.read(columns=["area_m2"])["area_m2"])
+    return VectoriseReceipt(scene_id, query_id, reused=True, n_features=len(areas), area_m2=float(areas.sum()))

@@ -6,7 +6,7 @@ the first write.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -21,11 +21,13 @@ from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import FsspecStore, LocalStore
 
+from pipeline.blocks import blocks, check_single_writer
 from pipeline.georef import YX, add_coordinates, georeference, overview_dims, overview_geobox, pyramid, shape_yx
 from pipeline.overviews import halve_by_maximum, halve_by_mean
 from pipeline.queries import Query
 from pipeline.results import TileStatus
 from pipeline.scenes import Scene
+from pipeline.seams import BlockSeams, SeamCount, block_seams, seam_check
 from pipeline.sources import Sources, read_sources, sources_touching
 from pipeline.stitch import CERTAIN, NOBODY_LOOKED, stitch_window, threshold_mask
 from pipeline.storage import Store
@@ -62,33 +64,6 @@ class Layout:
 def group_path(scene_id: str, query_id: str) -> str:
     """The group's path below `masks.zarr`."""
     return f"{scene_id}/{query_id}"
-
-
-def blocks(shape: tuple[int, int], chunk_px: int = 512, block_px: int = 2048) -> Iterator[Window]:
-    """Cut a raster of `shape` (height, width) into blocks of whole chunks, in row-major order.
-
-    Raises `ContractError` where a block would cut a chunk.
-    """
-    if block_px % chunk_px:
-        raise ContractError(f"block_px={block_px} is no multiple of {chunk_px}: two writers would share a chunk.")
-    height, width = shape
-    for y0 in range(0, height, block_px):
-        for x0 in range(0, width, block_px):
-            yield Window(x0, y0, min(x0 + block_px, width), min(y0 + block_px, height))
-
-
-def check_single_writer(writers: Iterable[Window], chunk_px: int) -> None:
-    """Prove that no chunk of side `chunk_px` is touched by two of `writers` (windows that are written independently).
-
-    Two writers in one chunk silently lose pixels. Raises `ContractError` with the chunk and both windows.
-    """
-    owners: dict[tuple[int, int], Window] = {}
-    for window in writers:
-        for row in range(window.y0 // chunk_px, -(-window.y1 // chunk_px)):
-            for col in range(window.x0 // chunk_px, -(-window.x1 // chunk_px)):
-                other = owners.setdefault((row, col), window)
-                if other is not window:
-                    raise ContractError(f"chunk ({row}, {col}) of {chunk_px} px has two writers: {other} and {window}.")
 
 
 def create(
@@ -303,6 +278,8 @@ class StitchReceipt:
     background_px: int
     unseen_px: int
     """Scene pixels that nobody looked at."""
+    seams: Mapping[str, Any]
+    """How often the mask changes at tile borders: see `seams.seam_check`."""
 
 
 def stitch_scene_query(
@@ -329,25 +306,23 @@ def stitch_scene_query(
     """
     found = finished(store, scene.scene_id, query.query_id)
     if found is not None and found[_FINGERPRINT] == fingerprint:
-        return StitchReceipt(scene.scene_id, query.query_id, reused=True, **found["t2s:pixels"])
+        return StitchReceipt(
+            scene.scene_id, query.query_id, reused=True, seams=found["t2s:seams"], **found["t2s:pixels"]
+        )
     windows = list(blocks(scene.shape, layout.writer_px, layout.block_px))
     check_single_writer(windows, layout.writer_px)
     facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px, **trace}
-    create(
-        store,
-        scene,
-        query.query_id,
-        coverage_codes(index, planned),
-        attributes=facts,
-        fingerprint=fingerprint,
-        layout=layout,
-    )
+    coverage = coverage_codes(index, planned)
+    create(store, scene, query.query_id, coverage, attributes=facts, fingerprint=fingerprint, layout=layout)
     sources = sources_touching(store, scene.scene_id, index, grids, windows)
-    counts = _stitch_blocks(sources, group_path(scene.scene_id, query.query_id), threshold, workers)
+    seam_count = SeamCount(scene.shape)
+    counts = _stitch_blocks(sources, group_path(scene.scene_id, query.query_id), threshold, workers, seam_count)
+    seams = seam_check(seam_count.counts, grids)
     unseen_px = scene.shape[0] * scene.shape[1] - counts.target_px - counts.background_px
     pixels = {**asdict(counts), "unseen_px": unseen_px}
-    finish(store, scene, query.query_id, workers, attributes={"t2s:pixels": pixels}, layout=layout)
-    return StitchReceipt(scene.scene_id, query.query_id, reused=False, **pixels)
+    attributes = {"t2s:pixels": pixels, "t2s:seams": seams}
+    finish(store, scene, query.query_id, workers, attributes=attributes, layout=layout)
+    return StitchReceipt(scene.scene_id, query.query_id, reused=False, seams=seams, **pixels)
 
 
 def planned_tiles(grids: Mapping[int, TileGrid], tiles: Iterable[TileKey]) -> dict[int, NDArray[np.bool_]]:
@@ -382,19 +357,23 @@ class _StitchTask:
     threshold: float
 
 
-def _stitch_blocks(sources: Iterable[Sources], path: str, threshold: float, workers: Workers) -> _Counts:
+def _stitch_blocks(
+    sources: Iterable[Sources], path: str, threshold: float, workers: Workers, seam_count: SeamCount
+) -> _Counts:
     # A block that no usable result touches keeps its fill value: nobody looked.
     tasks = (_StitchTask(s, path, threshold) for s in sources if s.keys_by_batch)
     target_px = background_px = 0
-    for counts in workers.map(_stitch_block, tasks):
+    for counts, seams in workers.map(_stitch_block, tasks):
+        seam_count.add(seams)
         target_px += counts.target_px
         background_px += counts.background_px
     return _Counts(target_px, background_px)
 
 
-def _stitch_block(task: _StitchTask) -> _Counts:
+def _stitch_block(task: _StitchTask) -> tuple[_Counts, BlockSeams]:
     sources = task.sources
     block = stitch_window(sources.window_scene_px, read_sources(sources), sources.grids)
     mask = threshold_mask(block.probability, task.threshold)
     write_block(sources.store, task.path, block.window_scene_px, block.probability, mask)
-    return _Counts(target_px=int((mask == 1).sum()), background_px=int((mask == 0).sum()))
+    counts = _Counts(target_px=int((mask == 1).sum()), background_px=int((mask == 0).sum()))
+    return counts, block_seams(block.window_scene_px, mask)

@@ -73,7 +73,7 @@ def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Loo
         prompter=None if found is None else found.local,  # whose problems it reports
         segmenter=spec.models.segmenter,
         aoi=aoi,
-        earlier=[*earlier, *of_aoi, *of_template, *of_name],
+        earlier=[*earlier, *of_aoi, *of_template, *of_name, *linking_problems(spec, overlap_px)],
     )
     blocking = [p for p in problems if not (spec.skip_bad_scenes and is_of_scene(p, resolved))]
     if blocking or not resolved.scenes or found is None or tile_px is None or overlap_px is None:
@@ -127,6 +127,14 @@ def _stretch(scene: Scene, earlier: dict[str, Any] | None) -> tuple[Stretch, str
         return scene_stretch(scene), ""
     except UnreadablePixels as error:
         return IDENTITY, str(error)
+
+
+def linking_problems(spec: RunSpec, overlap_px: int | None) -> list[Problem]:
+    """Instances meet in overlaps alone: without any, every object would end with its tile."""
+    if overlap_px != 0 or all(spec.rules_of(query).mode == "semantic" for query in spec.queries):
+        return []
+    text = "overlap_px=0 leaves nothing by which instances could be linked across tiles; use more, or --mode semantic."
+    return [Problem("--overlap-px", text)]
 
 
 def _with_prompter(spec: RunSpec, found: Found) -> RunSpec:

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -16,9 +18,44 @@ from t2s_core.errors import BadInput
 
 MAX_CHARACTERS = 500
 """Longer than any question about an image, shorter than what would crowd the image out of a prompter's context."""
-_KEYS = ("query", "query_id", "label", "threshold")
+_KEYS = ("query", "query_id", "label", "threshold", "mode", "min_area_m2", "simplify_m")
+_NUMBERS = ("threshold", "min_area_m2", "simplify_m")
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They let a text look different from what the model reads."""
+
+
+Mode = Literal["semantic", "instance"]
+"""What a feature is: a connected region of the mask, or one of the prompter's instances (see `pipeline.link`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRules:
+    """How a finished mask becomes features. At the defaults they are the mask, pixel for pixel."""
+
+    mode: Mode = "semantic"
+    min_area_m2: float = 0.0
+    """Smaller features are left out; geodesic."""
+    simplify_m: float = 0.0
+    """How far outlines may be drawn from the mask's, about; 0 follows the pixels' edges. Shared borders stay shared."""
+
+
+EXACT = FeatureRules()
+"""Every region of the mask, along the pixels' edges."""
+
+
+def feature_rules(mode: str, min_area_m2: float, simplify_m: float) -> FeatureRules:
+    """Rules as a person typed them. Raises `BadInput` with all that is wrong."""
+    problems = []
+    if mode not in get_args(Mode):
+        problems.append(f"mode {mode!r} is none; use semantic or instance")
+    problems += [
+        f"{name} {value:g} is no number of 0 or more; 0 leaves features as they are"
+        for name, value in (("--min-area-m2", min_area_m2), ("--simplify-m", simplify_m))
+        if not 0 <= value < math.inf
+    ]
+    if problems:
+        raise BadInput(*problems)
+    return FeatureRules(cast("Mode", mode), min_area_m2, simplify_m)
 
 
 class Query(BaseModel):
@@ -34,6 +71,10 @@ class Query(BaseModel):
     """A class name that its features carry."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability from which a pixel is target; the run's threshold if None."""
+    mode: Mode | None = None
+    """The run's if None; so with the next two."""
+    min_area_m2: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    simplify_m: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     @field_validator("query_id")
     @classmethod
@@ -54,10 +95,10 @@ class Query(BaseModel):
 def parse_queries(texts: Sequence[str], file: Path | None = None) -> tuple[Query, ...]:
     """Queries from texts (`--query`) and then from a file (`--queries`), in that order.
 
-    A file holds a list of texts or of mappings with the keys `query`, `query_id`, `label` and `threshold`, of which
-    only `query` is needed; the list may sit under a key `queries`. A CSV file has these as columns. Runs of white space
-    become one blank, and texts are compared without regard to case and spacing. Ids not given are derived from the text
-    alone, so that adding a query renames none.
+    A file holds a list of texts or of mappings with the keys `query`, `query_id`, `label`, `threshold`, `mode`,
+    `min_area_m2` and `simplify_m`, of which only `query` is needed; the list may sit under a key `queries`. A CSV file
+    has these as columns. Runs of white space become one blank, and texts are compared without regard to case and
+    spacing. Ids not given are derived from the text alone, so that adding a query renames none.
 
     Raises `BadInput` with every problem of every query.
     """
@@ -97,7 +138,7 @@ def _query(entry: Any) -> Query:  # noqa: ANN401 -- whatever a user's file holds
             query_id=fields.get("query_id") or slug(text, prefix="q"),
             text=text,
             label=fields.get("label"),
-            threshold=fields.get("threshold"),
+            **{key: fields.get(key) for key in ("threshold", "mode", "min_area_m2", "simplify_m")},
         )
     except ValidationError as error:
         raise BadInput(*(_fault(e, text) for e in error.errors())) from error
@@ -110,6 +151,10 @@ def _fault(error: Any, text: str) -> str:  # noqa: ANN401 -- pydantic's ErrorDet
         return f"query {_shortened(text)}: {message}"
     if field == "threshold":
         message = "is not between 0 and 1 (both excluded); 0.5 is usual"
+    if field in {"min_area_m2", "simplify_m"}:
+        message = "is no number of 0 or more; 0 leaves features as they are"
+    if field == "mode":
+        message = "is no mode; use semantic or instance"
     return f"{field}={error['input']!r} {message}"
 
 
@@ -164,7 +209,7 @@ def _read_entries(file: Path) -> list[Any]:
 
 
 def _read_csv(text: str) -> list[dict[str, Any]]:
-    """Rows as mappings; an empty cell counts as absent and a threshold is a number."""
+    """Rows as mappings; an empty cell counts as absent, and numbers are numbers."""
     rows = csv.DictReader(io.StringIO(text), strict=True)
     if "query" not in (rows.fieldnames or ()):
         raise ValueError(f"no column `query` in the header ({', '.join(rows.fieldnames or ())})")
@@ -173,8 +218,7 @@ def _read_csv(text: str) -> list[dict[str, Any]]:
         if None in row:
             raise ValueError(f"line {rows.line_num} has more cells than the header; quote texts that hold commas")
         entry: dict[str, Any] = {key: cell for key, cell in row.items() if cell}
-        if "threshold" in entry:
-            entry["threshold"] = _number(entry["threshold"])
+        entry.update({key: _number(entry[key]) for key in _NUMBERS if key in entry})
         entries.append(entry)
     return entries
 

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import lease
@@ -17,6 +17,7 @@ from pipeline.manifest import (
     software_versions,
     write_manifest,
 )
+from pipeline.objects import write_objects
 from pipeline.plan import ScenePlan
 from pipeline.prepare import Prepared, plan_scene
 from pipeline.progress import Progress
@@ -24,7 +25,9 @@ from pipeline.provenance import spec_digest
 from pipeline.publish import publish_run, publish_scene
 from pipeline.report import write_report
 from pipeline.results import TileStatus
+from pipeline.spec import RunSpec
 from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
+from pipeline.storage import Store
 from pipeline.work import Workers
 
 Segment = Callable[[ScenePlan, RunContext, Workers, Progress], StageReceipt]
@@ -73,7 +76,7 @@ def run_region(
     store, run_id = prepared.store, new_run_id()
     with lease.held(store, run_id):
         if fresh:
-            for folder in ("tiles", "masks.zarr", "features", "cog", "stac", "checksums"):
+            for folder in ("tiles", "masks.zarr", "features", "objects", "cog", "stac", "checksums"):
                 store.remove(folder)
         earlier = None if fresh else read_manifest(store)
         started, start_s = now(), time.perf_counter()
@@ -94,17 +97,53 @@ def run_region(
                     stage(plan, state, context, workers, progress)
                     for stage in (stages.stitch, stages.vectorise, stages.publish)
                 ]
+            return conclude(prepared, manifest, states, receipts, start_s)
         except Exception as error:
-            _end(manifest, RunStatus.FAILED, start_s, error=f"{type(error).__name__}: {error}")
-            write_manifest(store, manifest)
+            fail(store, manifest, error, start_s)
             raise
-        _add_outcome(manifest, prepared, states, receipts)
-        _end(manifest, status_of(manifest["counts"], prepared), start_s)
-        write_report(store, manifest)
-        publish_run(store, manifest, receipts)
-        write_manifest(store, manifest)  # last: a run that says SUCCESS has everything
+
+
+def fail(store: Store, manifest: dict[str, Any], error: Exception, start_s: float) -> None:
+    """Say in run.json what an invocation died of. `start_s`: `time.perf_counter()` at its start."""
+    _end(manifest, RunStatus.FAILED, start_s, error=f"{type(error).__name__}: {error}")
+    write_manifest(store, manifest)
+
+
+def conclude(
+    prepared: Prepared,
+    manifest: dict[str, Any],
+    states: dict[str, Committed],
+    receipts: Sequence[StageReceipt],
+    start_s: float,
+) -> Outcome:
+    """What follows when all stages of all scenes are done: what spans scenes, the report, and run.json last."""
+    _add_outcome(manifest, prepared, states, receipts)
+    objects_start_s = time.perf_counter()
+    manifest["objects"] = {
+        q.query_id: write_objects(prepared.store, prepared.scenes, q, prepared.spec.rules_of(q).mode)
+        for q in prepared.spec.queries
+    }
+    manifest["timings"]["stages_s"]["objects"] = round(time.perf_counter() - objects_start_s, 3)
+    _end(manifest, status_of(manifest["counts"], prepared), start_s)
+    write_report(prepared.store, manifest)
+    publish_run(prepared.store, manifest, receipts)
+    write_manifest(prepared.store, manifest)  # last: a run that says SUCCESS has everything
     computed = sum(r.computed for r in receipts if r.stage == "segment")
     return Outcome(RunStatus(manifest["status"]), manifest, computed)
+
+
+def query_entries(spec: RunSpec) -> list[dict[str, Any]]:
+    """What run.json says of each query."""
+    return [
+        {
+            "query_id": q.query_id,
+            "query": q.text,
+            "label": q.label,
+            "threshold": spec.threshold_of(q),
+            **asdict(spec.rules_of(q)),
+        }
+        for q in spec.queries
+    ]
 
 
 def status_of(counts: dict[str, int], prepared: Prepared) -> RunStatus:
@@ -149,10 +188,7 @@ def _manifest(
             {**p.scene.to_json(), "stretch": p.stretch.to_json(), "fault": p.fault, "levels": sorted(p.grids)}
             for p in plans
         ],
-        "queries": [
-            {"query_id": q.query_id, "query": q.text, "label": q.label, "threshold": asked.threshold_of(q)}
-            for q in asked.queries
-        ],
+        "queries": query_entries(asked),
         "models": models,
         "spec": spec,
         "specs": {**(earlier.get("specs", {}) if earlier else {}), digest: spec},
@@ -188,6 +224,11 @@ def _add_outcome(
         "on_workers_s": {k: round(v, 3) for k, v in on_workers.items()},
     }
     manifest["features"] = dict(features)
+    manifest["seams"] = [
+        {"scene_id": r.scene_id, "query_id": query_id, **check}
+        for r in receipts
+        for query_id, check in r.details.get("seams", {}).items()
+    ]
     computed = sum(r.computed for r in receipts if r.stage == "segment")
     n_tokens = sum(r.details["n_tokens"] for r in receipts if r.stage == "segment")
     manifest["history"][-1] |= {"computed": computed, "n_tokens": n_tokens}

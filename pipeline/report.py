@@ -81,6 +81,7 @@ def write_report(
         *(_section(d, division) for d, division in zip(drawn, divisions, strict=True)),
         _listing("Failed", "a machine fault or unreadable pixels", manifest["failures"]),
         _listing("Unparsable", "the model gave no usable answer", manifest.get("unparsable", [])),
+        _seams(manifest.get("seams", [])),
         _fine_print(manifest),
     ]
     scripts = Resources(mode="inline", components=["bokeh"]).render() if drawn else ""
@@ -217,6 +218,26 @@ def _listing(title: str, meaning: str, entries: Sequence[Mapping[str, str]]) -> 
     return (
         f'<h2>{title}: {len(entries):,} <span class="soft">{meaning}</span></h2><div class="scroll"><table>'
         f"<tr><th>tile (scene/level/row/col)</th><th>query</th><th>reason</th></tr>{rows}</table></div>{more}"
+    )
+
+
+def _seams(checks: Sequence[Mapping[str, Any]]) -> str:
+    """How often masks change at tile borders: what is flagged first, then the largest ratios."""
+    if not checks:
+        return ""
+    worst = sorted(checks, key=lambda c: (not c["flagged"], c["p"], -(c["ratio"] or 0)))
+    rows = "".join(
+        f"<tr><td>{escape(c['scene_id'])}</td><td>{escape(c['query_id'])}</td><td class='n'>{c['rate']:.4%}</td>"
+        f"<td class='n'>{c['rate_elsewhere']:.4%}</td><td class='n'>{c['p']:.4f}</td>"
+        f"<td>{'unlikely by chance' if c['flagged'] else ''}</td></tr>"
+        for c in worst[:MAX_LISTED]
+    )
+    n = sum(c["flagged"] for c in checks)
+    meaning = "how often neighbouring pixels differ across tile borders, and elsewhere; one in 200 is flagged by chance"
+    return (
+        f'<h2>Seam check: {n:,} of {len(checks):,} masks flagged <span class="soft">{meaning}</span></h2>'
+        '<div class="scroll"><table><tr><th>scene</th><th>query</th><th class="n">at tile borders</th>'
+        f'<th class="n">elsewhere</th><th class="n">p</th><th></th></tr>{rows}</table></div>'
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 from numpy.typing import NDArray
@@ -150,9 +151,10 @@ def read_index(store: Store, names: Sequence[str]) -> pa.Table:
 def read_results(store: Store, name: str, *, keys: frozenset[str] | None = None, scene_id: str) -> Iterator[TileResult]:
     """Rows of one batch; only those named by `keys` where given."""
     table = pq.read_table(io.BytesIO(store.read(name)), schema=SCHEMA)
+    if keys is not None:
+        table = table.filter(pc.is_in(table["key"], pa.array(sorted(keys), pa.string())))
     for row in table.to_pylist():
-        if keys is None or row["key"] in keys:
-            yield _from_row(row, scene_id)
+        yield _from_row(row, scene_id)
 
 
 def _to_row(result: TileResult) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.queries import Query
+from pipeline.queries import FeatureRules, Mode, Query
 
 
 class Models(BaseModel):
@@ -42,6 +42,10 @@ class RunSpec(BaseModel):
     """Ground sampling distance of the finest tiles, in metres; each scene's own if None. See `levels.levels_of`."""
     threshold: float = Field(default=0.5)
     """Probability from which a pixel is target, for queries that name none of their own."""
+    mode: Mode = "semantic"
+    """What a feature is, for queries that name no mode of their own; so with the next two."""
+    min_area_m2: float = Field(default=0.0, ge=0)
+    simplify_m: float = Field(default=0.0, ge=0)
     batch_tiles: int = Field(default=8, ge=1)
     """Tiles answered together. Part of the spec because batch size may move logits in the last digits."""
     cog: bool = False
@@ -54,3 +58,11 @@ class RunSpec(BaseModel):
     def threshold_of(self, query: Query) -> float:
         """The query's own threshold, else the run's."""
         return self.threshold if query.threshold is None else query.threshold
+
+    def rules_of(self, query: Query) -> FeatureRules:
+        """The query's own rules where it has them, else the run's."""
+        return FeatureRules(
+            mode=query.mode or self.mode,
+            min_area_m2=self.min_area_m2 if query.min_area_m2 is None else query.min_area_m2,
+            simplify_m=self.simplify_m if query.simplify_m is None else query.simplify_m,
+        )

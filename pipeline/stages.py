@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.committed import Committed, committed
@@ -75,7 +75,7 @@ def stitch_scene(
     start_s = time.perf_counter()
     planned = planned_tiles(plan.grids, (tile.key for tile in plan.tiles()))
     progress.start("stitch", plan.scene.scene_id, len(context.spec.queries), 0)
-    computed, pixels = 0, {}
+    computed, pixels, seams = 0, {}, {}
     for query in context.spec.queries:
         receipt = stitch_scene_query(
             context.store,
@@ -91,8 +91,10 @@ def stitch_scene(
         )
         computed += not receipt.reused
         pixels[query.query_id] = {"target_px": receipt.target_px, "unseen_px": receipt.unseen_px}
+        seams[query.query_id] = receipt.seams
         progress.advance(1)
-    return StageReceipt("stitch", plan.scene.scene_id, time.perf_counter() - start_s, computed, {"pixels": pixels})
+    details = {"pixels": pixels, "seams": seams}
+    return StageReceipt("stitch", plan.scene.scene_id, time.perf_counter() - start_s, computed, details)
 
 
 def vectorise_scene(
@@ -111,9 +113,10 @@ def vectorise_scene(
             index=state.of_query(query),
             grids=plan.grids,
             workers=workers,
-            fingerprint=fingerprint(plan, context.spec, state, query),
+            fingerprint=_features_fingerprint(plan, context.spec, state, query),
             trace=trace(plan, run_id=context.run_id, digest=context.spec_digest),
             provenance=provenance,
+            rules=context.spec.rules_of(query),
         )
         computed += not receipt.reused
         features[query.query_id] = receipt.n_features
@@ -124,7 +127,7 @@ def vectorise_scene(
 
 
 def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) -> str:
-    """Hash of all that determines a scene's mosaic and features of one query."""
+    """Hash of all that determines a scene's mosaic of one query."""
     rows = state.of_query(query).select(["key", "status", "batch"]).to_pylist()
     facts = {
         "stitch_version": STITCH_VERSION,
@@ -135,6 +138,12 @@ def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) 
         "query": [query.text, query.label],
         "threshold": spec.threshold_of(query),
     }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _features_fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) -> str:
+    """The same for its features, which depend on the mosaic and on the rules."""
+    facts = {"mosaic": fingerprint(plan, spec, state, query), "rules": asdict(spec.rules_of(query))}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

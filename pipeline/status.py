@@ -13,7 +13,7 @@ from pipeline.plan import ModelVersions, ScenePlan
 from pipeline.prepare import Prepared, scene_plan
 from pipeline.region import total_counts
 from pipeline.results import TileStatus
-from pipeline.scenes import Scene
+from pipeline.scenes import Problem, Scene
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
 from t2s_core.errors import BadInput
@@ -38,8 +38,8 @@ def run_status(out_url: str) -> dict[str, Any]:
     }
 
 
-def plans_of(manifest: dict[str, Any], store: Store) -> list[ScenePlan]:
-    """The plans of a run, rebuilt from its manifest alone: the scenes themselves are not opened."""
+def prepared_of(manifest: dict[str, Any], store: Store) -> Prepared:
+    """A run as it was prepared, rebuilt from its manifest alone: the scenes themselves are not opened."""
     spec = RunSpec(**manifest["spec"])
     versions = ModelVersions(
         spec.models, manifest["models"]["prompter"]["version"], manifest["models"]["segmenter"]["version"]
@@ -50,10 +50,16 @@ def plans_of(manifest: dict[str, Any], store: Store) -> list[ScenePlan]:
     if manifest["aoi"] is not None:
         aoi = Aoi(manifest["aoi"]["href"], shapely.from_wkt(manifest["aoi"]["wkt"]), manifest["aoi"]["crs"])
     scenes = [Scene.from_json(entry) for entry in manifest["scenes"]]
-    prepared = Prepared(spec, store, scenes, (), aoi, versions, spec.tile_px, spec.overlap_px)
+    skipped = [Problem(s["href"], s["problem"]) for s in manifest["skipped_scenes"]]
+    return Prepared(spec, store, scenes, skipped, aoi, versions, spec.tile_px, spec.overlap_px)
+
+
+def plans_of(manifest: dict[str, Any], store: Store) -> list[ScenePlan]:
+    """The plans of a run, likewise."""
+    prepared = prepared_of(manifest, store)
     return [
         scene_plan(prepared, scene, Stretch.from_json(entry["stretch"]), entry["fault"])
-        for scene, entry in zip(scenes, manifest["scenes"], strict=True)
+        for scene, entry in zip(prepared.scenes, manifest["scenes"], strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ from rasterio.windows import Window as RasterioWindow
 from shapely.geometry.base import BaseGeometry
 
 from pipeline import cog, mosaics
+from pipeline.blocks import blocks
 from pipeline.findings import Findings, Published
 from pipeline.georef import YX, overview_geobox, proj_crs, pyramid, shape_yx
 from pipeline.mosaics import COVERAGE, coverage_codes, group_path, planned_tiles, read_window
@@ -34,7 +35,7 @@ _TARGET = 1
 
 def windows_of(shape: tuple[int, int]) -> Iterator[Window]:
     """Blocks that a raster of (height, width) is looked at in."""
-    return mosaics.blocks(shape, cog.TILE_PX, BLOCK_PX)
+    return blocks(shape, cog.TILE_PX, BLOCK_PX)
 
 
 def check_groups(run: Published, found: Findings) -> None:

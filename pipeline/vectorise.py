@@ -1,37 +1,40 @@
-"""A mosaic's target pixels as polygons in scene pixels, cut in blocks and made whole again.
+"""A mosaic's target pixels as polygons in scene pixels, block by block.
 
 Polygons follow pixel edges and are 4-connected: pixels that touch at a corner only belong to two polygons.
+`pipeline.joining` makes whole what block borders cut.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize, shapes
-from shapely.geometry import Polygon
+from shapely.geometry import MultiPolygon, Polygon
 
+from pipeline.link import Instance
 from pipeline.results import TileResult, TileStatus
-from pipeline.stitch import CERTAIN, threshold_mask, view_of
+from pipeline.stitch import CERTAIN, view_of
 from pipeline.tiling import TileKey, Window
+from pipeline.trace import Regions, region_raster, regions_of, sums_of
 
 _TARGET = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One polygon, or what a block shows of it."""
+    """One object, or what a block shows of it."""
 
-    polygon_scene_px: Polygon
-    """Valid; corners are whole numbers; no vertex lies on a straight line between its neighbours."""
+    polygon_scene_px: Polygon | MultiPolygon
+    """Valid; corners are whole numbers; no vertex lies on a straight line between its neighbours. In several parts only
+    where an instance is."""
     n_px: int
     probability_codes: int
     """Sum of the stored probabilities (0 to 254) of its pixels."""
     claims_px: Counter[TileKey] = field(default_factory=Counter)
     """By tile, how many of its pixels that tile alone gives a probability of at least the threshold."""
+    owner: Instance | None = None
+    """In instance mode, the first instance of the object."""
 
     @property
     def score(self) -> float:
@@ -39,14 +42,13 @@ class Piece:
         return self.probability_codes / (CERTAIN * self.n_px)
 
     @property
-    def main_tile(self) -> TileKey:
-        """The tile that claims most of it; of equals the one of the finest level, then the first in row-major order."""
-        return min(self.claims_px, key=lambda tile: (-self.claims_px[tile], tile.level, tile.row, tile.col))
+    def main_tile(self) -> TileKey | None:
+        """The tile that claims most of it; of equals the one of the finest level, then the first in row-major order.
 
-    def touches_edge(self, shape: tuple[int, int]) -> bool:
-        """Whether it ends with the scene, of `shape` (height, width), and so may go on beyond it."""
-        x0, y0, x1, y1 = self.polygon_scene_px.bounds
-        return bool(x0 <= 0 or y0 <= 0 or x1 >= shape[1] or y1 >= shape[0])
+        None where no tile's claims were counted.
+        """
+        claims = self.claims_px
+        return min(claims, key=lambda tile: (-claims[tile], tile.level, tile.row, tile.col), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,54 +59,67 @@ class BlockPieces:
     pieces: Sequence[Piece]
     reasoning: dict[TileKey, str]
     """Think text of each tile that claims any of the pieces."""
+    sides: tuple[NDArray[np.int32], ...] = ()
+    """Along its left, right, upper and lower side: 1 + the piece that each pixel there belongs to, 0 where none does.
+    Empty where there is no piece."""
 
 
 def pieces_of_block(
     window: Window,
     probability: NDArray[np.uint8],
     mask: NDArray[np.uint8],
-    results: Iterable[TileResult],
+    results: Sequence[TileResult],
     threshold: float,
+    *,
+    owners: tuple[NDArray[np.int32], Sequence[Instance]] | None = None,
 ) -> BlockPieces:
     """Polygons of the target pixels (1) of `mask`, with what tiles say of them.
 
     `probability`, `mask`: (height, width) of `window`, a window_scene_px. `results`: the query's results that touch it;
-    not looked at where there is no target. As stitching takes means of what tiles say, every target pixel is claimed
-    by one of them at least, provided that the mosaic was stitched in the same blocks.
+    not looked at where there is no target. `owners`: of `link.owners_of`, in instance mode: then polygons are of one
+    object each. As stitching takes means of what tiles say, every target pixel is claimed by one of them at least,
+    provided that the mosaic was stitched in the same blocks.
     """
-    polygons = polygons_of(mask, window)
-    if not polygons:
+    labels = (mask == _TARGET).astype(np.uint8) if owners is None else owners[0]
+    regions = regions_of(labels, x0=window.x0, y0=window.y0)
+    n = len(regions.n_px)
+    if not n:
         return BlockPieces(window, (), {})
-    corner = Affine.translation(window.x0, window.y0)
-    numbered = ((polygon, i + 1) for i, polygon in enumerate(polygons))
-    labels = rasterize(numbered, out_shape=mask.shape, transform=corner, dtype=np.int32)
-    n_px = np.bincount(labels.ravel(), minlength=len(polygons) + 1)[1:]
-    codes = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=len(polygons) + 1)[1:]
-    pieces = [Piece(p, int(n), int(c)) for p, n, c in zip(polygons, n_px, codes, strict=True)]
-    return BlockPieces(window, pieces, _add_claims(pieces, labels, window, results, threshold))
+    codes = sums_of(regions.runs, probability).tolist()
+    names = [None] * n if owners is None else [owners[1][label - 1] for label in regions.label.tolist()]
+    pieces = [
+        Piece(polygon, n_px, code, Counter(), name)
+        for polygon, n_px, code, name in zip(regions.polygons, regions.n_px.tolist(), codes, names, strict=True)
+    ]
+    reasoning = (
+        _add_claims(pieces, region_raster(regions.runs, mask.shape), window, results, threshold) if results else {}
+    )
+    return BlockPieces(window, pieces, reasoning, _sides(regions, (window.height, window.width)))
 
 
-def polygons_of(mask: NDArray[np.uint8], window: Window) -> list[Polygon]:
-    """4-connected polygons, in scene pixels, of the pixels of `mask` that are 1; `mask` covers `window`."""
-    target = mask == _TARGET
-    corner = Affine.translation(window.x0, window.y0)
-    # GDAL polygonises int32 and smaller, not uint32
-    found = shapes(target.astype(np.int32), mask=target, connectivity=4, transform=corner)
-    return [Polygon(rings[0], rings[1:]) for rings in (geometry["coordinates"] for geometry, _ in found)]
-
-
-def merge_pieces(blocks: Iterable[BlockPieces], shape: tuple[int, int]) -> list[Piece]:
-    """Whole polygons of a scene of `shape` (height, width); the outcome does not depend on how it was cut in blocks."""
-    whole: list[Piece] = []
-    cut: list[Piece] = []
-    for block in blocks:
-        for piece in block.pieces:
-            (cut if _is_cut(piece, block.window_scene_px, shape) else whole).append(piece)
-    return whole + _joined(cut)
+def _sides(regions: Regions, shape: tuple[int, int]) -> tuple[NDArray[np.int32], ...]:
+    """Left, right, upper, lower; see `BlockPieces.sides`."""
+    runs, (height, width) = regions.runs, shape
+    number = (runs.region + 1).astype(np.int32)
+    sides = []
+    for on_side in (runs.x0 == 0, runs.x1 == width):
+        column = np.zeros(height, np.int32)
+        column[runs.row[on_side]] = number[on_side]
+        sides.append(column)
+    for y in (0, height - 1):
+        row, there = np.zeros(width, np.int32), runs.row == y
+        for x0, x1, k in zip(runs.x0[there], runs.x1[there], number[there], strict=True):
+            row[x0:x1] = k
+        sides.append(row)
+    return tuple(sides)
 
 
 def _add_claims(
-    pieces: Sequence[Piece], labels: NDArray[np.int32], window: Window, results: Iterable[TileResult], threshold: float
+    pieces: Sequence[Piece],
+    labels: NDArray[np.int32],
+    window: Window,
+    results: Sequence[TileResult],
+    threshold: float,
 ) -> dict[TileKey, str]:
     """Count each tile's claims into `pieces`; returns the reasoning of tiles that claim anything."""
     reasoning = {}
@@ -112,48 +127,9 @@ def _add_claims(
         part = window.intersection(result.window_scene_px)
         if part is None or result.status is not TileStatus.OK:
             continue
-        claimed = threshold_mask(view_of(result, part).codes, threshold) == _TARGET
+        claimed = view_of(result, part).claims(threshold) > 0
         n_px = np.bincount(labels[part.slices_in(window)][claimed], minlength=len(pieces) + 1)[1:]
         for i in np.flatnonzero(n_px).tolist():
             pieces[i].claims_px[result.tile] += int(n_px[i])
             reasoning[result.tile] = result.reasoning
     return reasoning
-
-
-def _is_cut(piece: Piece, window: Window, shape: tuple[int, int]) -> bool:
-    """Whether the piece touches a border of its block that is not the scene's."""
-    x0, y0, x1, y1 = piece.polygon_scene_px.bounds
-    height, width = shape
-    return bool(
-        (x0 <= window.x0 > 0) or (y0 <= window.y0 > 0) or (width > window.x1 <= x1) or (height > window.y1 <= y1)
-    )
-
-
-def _joined(cut: Sequence[Piece]) -> list[Piece]:
-    """Pieces that share an edge become one. Corners are whole numbers, so the union is exact."""
-    if not cut:
-        return []
-    united = shapely.union_all([piece.polygon_scene_px for piece in cut])
-    parts = [_without_straight_vertices(part) for part in shapely.get_parts(united)]
-    inside = shapely.point_on_surface([piece.polygon_scene_px for piece in cut])
-    piece_index, part_index = shapely.STRtree(parts).query(inside, predicate="within")
-    n_px, codes = [0] * len(parts), [0] * len(parts)
-    claims_px: list[Counter[TileKey]] = [Counter() for _ in parts]
-    for i, k in zip(piece_index, part_index, strict=True):
-        n_px[k] += cut[i].n_px
-        codes[k] += cut[i].probability_codes
-        claims_px[k].update(cut[i].claims_px)
-    return [Piece(*values) for values in zip(parts, n_px, codes, claims_px, strict=True)]
-
-
-def _without_straight_vertices(polygon: Polygon) -> Polygon:
-    """The same polygon without the vertices that a union leaves where a block border crossed an edge."""
-    return Polygon(_corners(polygon.exterior.coords), [_corners(ring.coords) for ring in polygon.interiors])
-
-
-def _corners(ring: Iterable[tuple[float, ...]]) -> NDArray[np.float64]:
-    points = np.asarray(ring, np.float64)[:-1]
-    before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
-    turns = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
-    corners: NDArray[np.float64] = points[turns != 0]
-    return corners

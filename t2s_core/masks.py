@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,13 @@ class QuantisedLogits:
 
     def to_logits(self) -> NDArray[np.float32]:
         """(height, width): logits within +-8, at most 8 / 254 from what was quantised and clipped."""
-        # Multiplied before it is divided, so that 127 gives exactly 0.
-        logits: NDArray[np.float32] = self.full_codes().astype(np.float32) * np.float32(2 * LOGIT_LIMIT)
-        return logits / np.float32(CODE_MAX) - np.float32(LOGIT_LIMIT)
+        return _to_logits(self.full_codes())
+
+
+def _to_logits(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    # Multiplied before it is divided, so that 127 gives exactly 0.
+    logits: NDArray[np.float32] = codes.astype(np.float32) * np.float32(2 * LOGIT_LIMIT)
+    return logits / np.float32(CODE_MAX) - np.float32(LOGIT_LIMIT)
 
 
 def quantise(logits: NDArray[np.float32]) -> QuantisedLogits:
@@ -97,6 +102,50 @@ def upsample(
     source = Image.fromarray(np.ascontiguousarray(logits, dtype=np.float32))
     resized = source.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box)
     return np.asarray(resized, dtype=np.float32)
+
+
+def upsample_window(
+    quantised: QuantisedLogits, out_shape: tuple[int, int], window: tuple[slice, slice]
+) -> NDArray[np.float32]:
+    """`upsample(quantised.to_logits(), out_shape, window)` of a window that is not empty, at the cost of it alone.
+
+    Small windows are many, and Pillow takes longer to be called than to resize them: so enlarging is done here.
+    """
+    if any(n_low > n_out for n_low, n_out in zip(quantised.shape, out_shape, strict=True)):
+        return upsample(quantised.to_logits(), out_shape, window)
+    (rows, below, down), (cols, beside, right) = (
+        (first[wanted], first[wanted] + step[wanted], share[wanted])
+        for wanted, (first, step, share) in zip(window, map(_taps, quantised.shape, out_shape), strict=True)
+    )
+    top, left = int(rows[0]), int(cols[0])
+    codes = _codes_in(quantised, (slice(top, int(below[-1]) + 1), slice(left, int(beside[-1]) + 1)))
+    logits = _to_logits(codes).astype(np.float64)
+    upper, lower = logits[rows - top], logits[below - top]
+    upper += (lower - upper) * down[:, np.newaxis]
+    before, after = upper[:, cols - left], upper[:, beside - left]
+    before += (after - before) * right
+    return before.astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _taps(n_low: int, n_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """By output pixel along an axis: the low-resolution pixel before its centre, 1 if one is after, its share."""
+    place = np.clip((np.arange(n_out) + 0.5) * n_low / n_out - 0.5, 0, n_low - 1)
+    first = np.floor(place).astype(np.int64)
+    return first, (first < n_low - 1).astype(np.int64), place - first
+
+
+def _codes_in(quantised: QuantisedLogits, window: tuple[slice, slice]) -> NDArray[np.uint8]:
+    """The part of `full_codes` in a window, whose slices have whole starts and stops."""
+    (row, column), (height, width) = quantised.offset, quantised.codes.shape
+    rows, columns = window
+    part = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+    top, bottom = max(row, rows.start), min(row + height, rows.stop)
+    left, right = max(column, columns.start), min(column + width, columns.stop)
+    if top < bottom and left < right:
+        inner = quantised.codes[top - row : bottom - row, left - column : right - column]
+        part[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = inner
+    return part
 
 
 def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:

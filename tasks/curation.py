@@ -8,9 +8,9 @@ from prefect.cache_policies import NO_CACHE
 
 from pipeline import curate, curate_chips
 from pipeline.curate_chips import CutSettings, Pair, SceneCut, SceneWork
-from pipeline.curate_corrections import FinishedRun
 from pipeline.curate_hard import HardTile
 from pipeline.progress import Progress
+from pipeline.runs import FinishedRun
 from pipeline.storage import Store
 
 # Each step writes the same objects again when it is repeated, so a retry can do no harm.

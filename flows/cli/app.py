@@ -9,8 +9,10 @@ from flows.cli.curate import curate
 from flows.cli.demo import demo
 from flows.cli.evaluate import evaluate
 from flows.cli.export import export
+from flows.cli.latest import latest
 from flows.cli.models import models
 from flows.cli.plan import plan
+from flows.cli.restitch import restitch
 from flows.cli.segment import segment
 from flows.cli.status import status
 from flows.cli.train import train
@@ -30,6 +32,8 @@ app.command()(plan)
 app.command()(status)
 app.command()(validate)
 app.command()(export)
+app.command()(restitch)
+app.command()(latest)
 app.add_typer(models)
 app.command()(train)
 app.command()(evaluate)

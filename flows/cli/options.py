@@ -32,6 +32,14 @@ Gsd = Annotated[
     typer.Option("--gsd", help="Metres per pixel of tiles (nearest overview); the scene's by default."),
 ]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is target.")]
+FeatureMode = Annotated[
+    str,
+    typer.Option(
+        "--mode", help="A feature is a connected region (semantic) or one of the prompter's objects (instance)."
+    ),
+]
+MinArea = Annotated[float, typer.Option("--min-area-m2", help="Leave out features that are smaller.")]
+Simplify = Annotated[float, typer.Option("--simplify-m", help="Draw outlines with fewer corners, about this far off.")]
 MaxUnparsable = Annotated[float, typer.Option(help="Share of unusable answers above which the run is partial.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-scenes", help="Go on without scenes that cannot be used.")]
 Cog = Annotated[bool, typer.Option("--cog", help="Deliver masks and probabilities as COGs too.")]

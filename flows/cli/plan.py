@@ -29,6 +29,9 @@ def plan(
     levels: o.Levels = "1",
     gsd: o.Gsd = None,
     threshold: o.Threshold = 0.5,
+    mode: o.FeatureMode = "semantic",
+    min_area_m2: o.MinArea = 0.0,
+    simplify_m: o.Simplify = 0.0,
     skip_bad_scenes: o.SkipBad = False,
     cog: o.Cog = False,
     as_json: o.AsJson = False,
@@ -44,6 +47,7 @@ def plan(
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry, gsd=gsd, cog=cog,
+        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m,
     )  # fmt: skip
     _, looked = request.look()
     document = {

@@ -8,7 +8,7 @@ from flows.cli.options import numbers
 from pipeline.model_names import addressed
 from pipeline.preflight import attempt
 from pipeline.prepare import Looked, look
-from pipeline.queries import Query, parse_queries
+from pipeline.queries import FeatureRules, Query, feature_rules, parse_queries
 from pipeline.scenes import Problem
 from pipeline.spec import Models, RunSpec
 
@@ -36,16 +36,27 @@ class Request:
     registry: str | None = None
     gsd: float | None = None
     cog: bool = False
+    mode: str = "semantic"
+    min_area_m2: float = 0.0
+    simplify_m: float = 0.0
 
     def look(self) -> tuple[RunSpec, Looked]:
         """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
         queries, of_queries = attempt("--query", lambda: parse_queries(self.query, self.queries))
         bands, of_bands = attempt("--bands", lambda: numbers("--bands", self.bands))
+        rules, of_rules = attempt("--mode", lambda: feature_rules(self.mode, self.min_area_m2, self.simplify_m))
         levels, of_levels = attempt("--levels", lambda: numbers("--levels", self.levels))
-        spec = self._spec(queries or (), bands, levels or (1,))
-        return spec, look(spec, self.out, earlier=[*of_queries, *of_bands, *of_levels, *self._share_problems()])
+        spec = self._spec(queries or (), bands, levels or (1,), rules or FeatureRules())
+        earlier = [*of_queries, *of_bands, *of_levels, *of_rules, *self._share_problems()]
+        return spec, look(spec, self.out, earlier=earlier)
 
-    def _spec(self, queries: tuple[Query, ...], bands: tuple[int, ...] | None, levels: tuple[int, ...]) -> RunSpec:
+    def _spec(
+        self,
+        queries: tuple[Query, ...],
+        bands: tuple[int, ...] | None,
+        levels: tuple[int, ...],
+        rules: FeatureRules,
+    ) -> RunSpec:
         return RunSpec(
             scenes=tuple(self.scenes),
             queries=queries,
@@ -62,6 +73,9 @@ class Request:
             levels=levels,
             gsd_m=self.gsd,
             threshold=self.threshold,
+            mode=rules.mode,
+            min_area_m2=rules.min_area_m2,
+            simplify_m=rules.simplify_m,
             max_unparsable=min(max(self.max_unparsable, 0.0), 1.0),
             skip_bad_scenes=self.skip_bad_scenes,
             cog=self.cog,

@@ -46,6 +46,9 @@ def segment(
     levels: o.Levels = "1",
     gsd: o.Gsd = None,
     threshold: o.Threshold = 0.5,
+    mode: o.FeatureMode = "semantic",
+    min_area_m2: o.MinArea = 0.0,
+    simplify_m: o.Simplify = 0.0,
     max_unparsable: o.MaxUnparsable = 0.02,
     skip_bad_scenes: o.SkipBad = False,
     cog: o.Cog = False,
@@ -77,6 +80,7 @@ def segment(
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd, cog,
+        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m,
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:

@@ -29,7 +29,7 @@ from pipeline.features import (
     vectorise_scene_query,
 )
 from pipeline.mosaics import Layout, open_mosaic, planned_tiles, stitch_scene_query
-from pipeline.queries import Query
+from pipeline.queries import EXACT, FeatureRules, Query
 from pipeline.results import MaskRecord, TileResult, TileStatus, read_index, write_batch
 from pipeline.scenes import NodataRule, Scene
 from pipeline.storage import Store
@@ -84,7 +84,7 @@ def make(
     *,
     block_px: int = 64,
     fingerprint: str = "f",
-    min_area_m2: float = 0,
+    rules: FeatureRules = EXACT,
 ) -> VectoriseReceipt:
     """Stitch and vectorise with invented tiles."""
     grids = {1: TileGrid(SHAPE[1], SHAPE[0], 48, 16)}
@@ -113,7 +113,7 @@ def make(
         workers=InProcess(),
         provenance=BY,
         fingerprint=fingerprint,
-        min_area_m2=min_area_m2,
+        rules=rules,
     )
 
 
@@ -252,7 +252,7 @@ def test_a_finished_partition_is_recognised(tmp_path: Path) -> None:
     store = Store.at(str(tmp_path))
     first = make(store, scene_of("alpha"))
     again = make(store, scene_of("alpha"))
-    changed = make(store, scene_of("alpha"), fingerprint="g", min_area_m2=5000)
+    changed = make(store, scene_of("alpha"), fingerprint="g", rules=FeatureRules(min_area_m2=5000))
     assert (first.reused, again.reused, changed.reused) == (False, True, False)
     assert (again.n_features, again.area_m2) == (first.n_features, first.area_m2)
     assert changed.n_features < first.n_features

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from t2s_core.errors import ContractError
-from t2s_core.masks import LOGIT_LIMIT, probability, quantise, union, upsample
+from t2s_core.masks import LOGIT_LIMIT, probability, quantise, union, upsample, upsample_window
 
 STEP = 2 * LOGIT_LIMIT / 254
 logits_arrays = hnp.arrays(
@@ -116,3 +116,24 @@ def test_union_is_the_highest_logit() -> None:
     np.testing.assert_array_equal(union([a, b]), [[1, 4]])
     with pytest.raises(ValueError, match="no shape"):
         union([])
+
+
+@given(
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 20)), out=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    seed=st.integers(0, 1000), data=st.data(),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_a_window_of_a_crop_is_that_of_the_whole(
+    shape: tuple[int, int], out: tuple[int, int], seed: int, data: st.DataObject
+) -> None:
+    logits = np.full(shape, -8, np.float32)
+    rng = np.random.default_rng(seed)
+    (top, bottom), (left, right) = (sorted(rng.integers(0, n + 1, 2)) for n in shape)
+    logits[top:bottom, left:right] = rng.normal(0, 5, (bottom - top, right - left))
+    quantised = quantise(logits)
+    window = []
+    for n in out:
+        start = data.draw(st.integers(0, n - 1))
+        window.append(slice(start, data.draw(st.integers(start + 1, n))))
+    expected = upsample(quantised.to_logits(), out, (window[0], window[1]))
+    np.testing.assert_allclose(upsample_window(quantised, out, (window[0], window[1])), expected, atol=2e-5)

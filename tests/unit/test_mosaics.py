@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
+from pipeline.blocks import blocks, check_single_writer
 from pipeline.mosaics import (
     COVERAGE,
     Layout,
     StitchReceipt,
-    blocks,
-    check_single_writer,
     open_mosaic,
     planned_tiles,
     stitch_scene_query,

@@ -104,3 +104,17 @@ def test_no_query_at_all() -> None:
 
 def test_text_that_looks_different_from_what_it_is_is_refused() -> None:
     assert "U+202E" in problems_of(["boats\u202estaob"])
+
+
+def test_rules_of_features_come_with_a_query(tmp_path: Path) -> None:
+    file = tmp_path / "questions.csv"
+    file.write_text("query,mode,min_area_m2,simplify_m\nthe roofs,instance,12.5,\nthe lake,,,2\n")
+    roofs, lake = parse_queries([], file)
+    assert (roofs.mode, roofs.min_area_m2, roofs.simplify_m) == ("instance", 12.5, None)
+    assert (lake.mode, lake.min_area_m2, lake.simplify_m) == (None, None, 2.0)
+    file.write_text("query,mode,min_area_m2\na,panoptic,1\nb,semantic,-1\n")
+    with pytest.raises(BadInput) as caught:
+        parse_queries([], file)
+    assert [text.partition(": ")[2].partition(" ")[0] for text in caught.value.problems] == [
+        "mode='panoptic'", "min_area_m2=-1.0"
+    ]  # fmt: skip

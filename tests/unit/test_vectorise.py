@@ -1,7 +1,10 @@
 """Cutting a mask into blocks and joining the pieces must give what polygonising the whole gives."""
 
+import random
+
 import numpy as np
 import pytest
+import rasterio.features
 import shapely
 from affine import Affine
 from hypothesis import given, settings
@@ -11,12 +14,14 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS, Geod, Transformer
 from shapely.geometry import Polygon, box
 
+from pipeline.blocks import blocks
 from pipeline.geodesy import CRS84, areas_m2, geographic_crs, to_geographic
-from pipeline.mosaics import blocks
+from pipeline.joining import ByBorder
 from pipeline.results import MaskRecord, TileResult, TileStatus
 from pipeline.stitch import stitch_window, threshold_mask
 from pipeline.tiling import TileGrid, TileKey, Window
-from pipeline.vectorise import BlockPieces, Piece, merge_pieces, pieces_of_block, polygons_of
+from pipeline.trace import region_raster, regions_of
+from pipeline.vectorise import BlockPieces, Piece, pieces_of_block
 from t2s_core.errors import BadInput
 from t2s_core.masks import quantise
 
@@ -67,13 +72,36 @@ def masks(draw: st.DrawFn) -> NDArray[np.uint8]:
     return mask
 
 
-@given(mask=masks(), block_px=st.integers(1, 24))
+def merge(blocks_: list[BlockPieces]) -> list[Piece]:
+    joiner = ByBorder([block.window_scene_px for block in blocks_])
+    return [piece for block in blocks_ for piece in joiner.add(block)]
+
+
+def polygons_of_gdal(labels: NDArray[np.integer]) -> list[Polygon]:
+    found = rasterio.features.shapes(labels.astype(np.int32), mask=labels > 0, connectivity=4)
+    return [Polygon(rings[0], rings[1:]) for rings in (geometry["coordinates"] for geometry, _ in found)]
+
+
+@given(mask=masks(), n_labels=st.integers(1, 3))
 @settings(max_examples=80, deadline=None)
-def test_blocks_leave_no_trace(mask: NDArray[np.uint8], block_px: int) -> None:
-    height, width = mask.shape
+def test_regions_are_those_of_gdal(mask: NDArray[np.uint8], n_labels: int) -> None:
+    labels = np.where(mask == 1, np.random.default_rng(1).integers(1, n_labels + 1, mask.shape), 0)
+    regions = regions_of(labels)
+    assert shapely.is_valid(regions.polygons).all()
+    assert canonical(list(regions.polygons)) == canonical(polygons_of_gdal(labels))
+    np.testing.assert_array_equal(shapely.area(regions.polygons), regions.n_px)
+    raster = region_raster(regions.runs, mask.shape)
+    np.testing.assert_array_equal(np.append(0, regions.label)[raster], labels)
+
+
+@given(mask=masks(), block_px=st.integers(1, 24), shuffle=st.randoms(use_true_random=False))
+@settings(max_examples=80, deadline=None)
+def test_blocks_leave_no_trace(mask: NDArray[np.uint8], block_px: int, shuffle: random.Random) -> None:
     probability = np.random.default_rng(0).integers(0, 255, mask.shape).astype(np.uint8)
-    whole = polygons_of(mask, Window(0, 0, width, height))
-    merged = merge_pieces(pieces_by_block(mask, probability, block_px), (height, width))
+    whole = polygons_of_gdal(mask == 1)
+    shown = pieces_by_block(mask, probability, block_px)
+    shuffle.shuffle(shown)
+    merged = merge(shown)
     assert canonical([p.polygon_scene_px for p in merged]) == canonical(whole)
     assert all(p.polygon_scene_px.is_valid for p in merged)
     assert sum(p.polygon_scene_px.area for p in merged) == sum(p.n_px for p in merged) == (mask == 1).sum()
@@ -87,17 +115,10 @@ def test_scores_are_means_inside() -> None:
     probability = np.full((6, 6), 254, np.uint8)
     probability[1:3, 3:5] = 127
     for block_px in (2, 6):
-        (piece,) = merge_pieces(pieces_by_block(mask, probability, block_px), (6, 6))
+        (piece,) = merge(pieces_by_block(mask, probability, block_px))
         assert piece.score == 0.75
         assert piece.polygon_scene_px.equals(box(1, 1, 5, 3))
         assert len(piece.polygon_scene_px.exterior.coords) == 5
-
-
-@pytest.mark.parametrize(
-    ("bounds", "touches"), [((0, 2, 1, 3), True), ((3, 3, 6, 4), True), ((1, 1, 5, 7), True), ((1, 1, 5, 6), False)]
-)
-def test_touching_the_scene_edge(bounds: tuple[int, int, int, int], touches: bool) -> None:
-    assert Piece(box(*bounds), 1, 0).touches_edge((7, 6)) is touches
 
 
 @given(seed=st.integers(0, 10_000), threshold=st.sampled_from([0.2, 0.5, 0.8]), block_px=st.sampled_from([16, 32, 64]))
@@ -116,7 +137,7 @@ def test_every_piece_is_claimed_by_some_tile(seed: int, threshold: float, block_
         probability = stitch_window(window, results, grids).probability
         shown.append(pieces_of_block(window, probability, threshold_mask(probability, threshold), results, threshold))
     reasoning = {tile for block in shown for tile in block.reasoning}
-    for piece in merge_pieces(shown, (48, 64)):
+    for piece in merge(shown):
         assert piece.main_tile in reasoning
         assert piece.main_tile in {r.tile for r in results}
         assert all(0 < n <= piece.n_px for n in piece.claims_px.values())
@@ -217,3 +238,32 @@ def test_nothing_lies_beyond_a_pole() -> None:
     north, south = to_geographic([box(0, 0, 10, 2), box(5, 178, 355, 181)], globe)
     assert north.bounds == (-180, 88.5, -170, 90)
     assert south.bounds == (-175, -90, 175, -87.5)
+
+
+PLACES = {
+    "utm": ("EPSG:32633", Affine(10, 0, 500_000, 0, -10, 5_000_000)),
+    "rotated": ("EPSG:32633", Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000) @ Affine.rotation(33)),
+    "degrees": ("EPSG:4326", Affine(0.001, 0, 179.98, 0, -0.001, -16)),
+    "pole": ("EPSG:3413", Affine(100_000, 0, -1_000_000, 0, -100_000, 1_000_000)),
+    "limb": ("+proj=geos +h=35785831 +lon_0=0 +datum=WGS84", Affine(40_000, 0, 4_300_000, 0, -40_000, 400_000)),
+    "mars": ("IAU_2015:49910", Affine(100, 0, 0, 0, -100, 4_000_000)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_outlines_are_valid_and_measured_as_pyproj_measures_them(place: str) -> None:
+    """Also where the map bends, or ends in the box around an outline."""
+    crs, transform = PLACES[place]
+    mask = np.random.default_rng(5).random((20, 20)) < 0.6
+    geobox = GeoBox((20, 20), transform, crs)
+    if place == "limb":
+        y, x = np.mgrid[:20, :20]
+        mask &= (4_300_000 + 40_000 * (x + 1)) ** 2 + (400_000 - 40_000 * (y + 1)) ** 2 < 5_300_000**2
+    outlines = regions_of(mask.astype(np.uint8)).polygons
+    placed = to_geographic(outlines, geobox)
+    assert shapely.is_valid(placed).all()
+    assert all(ring.is_ccw for p in shapely.get_parts(placed) for ring in [p.exterior])
+    body = geographic_crs(CRS(crs))
+    geod = body.get_geod()
+    exact = [abs(geod.geometry_area_perimeter(polygon)[0]) for polygon in placed]
+    np.testing.assert_allclose(areas_m2(placed, body), exact, rtol=1e-8, atol=1e-3)
