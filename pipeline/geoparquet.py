@@ -17,7 +17,7 @@ from pyproj import CRS
 
 from pipeline.storage import Store
 
-ROWS_PER_GROUP = 25_000
+ROWS_PER_GROUP = 10_000
 _TYPES = {3: "Polygon", 6: "MultiPolygon"}  # by the second byte of little-endian WKB
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 GEOMETRY_FIELDS = (
