@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.results import TileResult
-from pipeline.stitch import view_of, weight_of
+from pipeline.stitch import finer_side_px, small_speaks, view_of, weight_of
 from pipeline.tiling import TileGrid, TileKey, Window
 
 _TARGET = 1
@@ -175,6 +175,9 @@ def owners_of(
         y, x = np.nonzero(claims)
         of_number = np.array([0, *(number[linked.get(i, i)] for i in of_tile)])
         weight = weight_of(result, view, grids[result.tile.level], part).astype(np.int64) * view.probability_units
+        if finer_px := finer_side_px(grids, result.tile.level):
+            # What is small for a coarse level has a pixel only where nothing else claims it (see `pipeline.stitch`).
+            weight *= ~small_speaks(result, view, finer_px)
         places.append((y + inside[0].start) * window.width + x + inside[1].start)
         owners.append(of_number[claims[y, x]])
         weights.append(weight[y, x])

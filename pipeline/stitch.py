@@ -92,9 +92,9 @@ def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[i
         view = view_of(result, part)
         weight = weight_of(result, view, grids[level], part)
         everything.setdefault(level, _Sums(shape)).add(inside, weight, view)
-        finer = [grid.side for factor, grid in grids.items() if factor < level]
-        if finer:
-            large.setdefault(level, _Sums(shape)).add(inside, weight * ~small_speaks(result, view, max(finer)), view)
+        finer_px = finer_side_px(grids, level)
+        if finer_px:
+            large.setdefault(level, _Sums(shape)).add(inside, weight * ~small_speaks(result, view, finer_px), view)
     return Block(block, _fused(shape, everything, large))
 
 
@@ -162,6 +162,11 @@ def weight_of(result: TileResult, view: TileView, grid: TileGrid, part: Window) 
     """(height, width) of `part`: how much the tile's word counts there, 0 where it has no data. `grid`: its level's."""
     weight = _taper(result, grid, part) * view.trust
     return weight if result.valid is None else weight * view.looked
+
+
+def finer_side_px(grids: Mapping[int, TileGrid], level: int) -> int:
+    """Side of the tiles of the next finer level, in scene pixels; 0 where `level` is the finest."""
+    return max((grid.side for factor, grid in grids.items() if factor < level), default=0)
 
 
 def small_speaks(result: TileResult, view: TileView, finer_side_px: int) -> NDArray[np.bool_]:
