@@ -11,14 +11,14 @@ import pytest
 import zarr
 from outputs import finished_run
 
-from pipeline.features import SCHEMA, SCHEMA_VERSION
+from pipeline import features, objects
 from pipeline.mosaics import COVERAGE
 from pipeline.stac import item_name
 from pipeline.storage import Store
 from pipeline.validate import CHECKS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/reference"
-PAGES = ("geoparquet", "zarr", "stac", "validate")
+PAGES = ("geoparquet", "objects", "zarr", "stac", "validate")
 
 
 def page(name: str) -> str:
@@ -51,10 +51,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_table_of_columns_is_the_schema() -> None:
-    stated = [(name, kind, null == "yes") for name, kind, null, _ in table(page("geoparquet"), "column")]
-    assert stated == [(field.name, str(field.type), field.nullable) for field in SCHEMA]
-    assert f"Schema version {SCHEMA_VERSION}," in page("geoparquet")
+@pytest.mark.parametrize(("name", "module"), [("geoparquet", features), ("objects", objects)])
+def test_the_table_of_columns_is_the_schema(name: str, module: Any) -> None:
+    stated = [(name, kind, null == "yes") for name, kind, null, _ in table(page(name), "column")]
+    assert stated == [(field.name, str(field.type), field.nullable) for field in module.SCHEMA]
+    assert f"Schema version {module.SCHEMA_VERSION}," in page(name)
 
 
 def test_the_table_of_coverage_is_the_code() -> None:
@@ -103,6 +104,6 @@ def test_sql_reads_run(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str)
 
 
 def test_there_are_reads_for_every_reader() -> None:
-    assert len(list(blocks("python"))) == 6
+    assert len(list(blocks("python"))) == 7
     assert len(list(blocks("sql"))) == 1
     assert all("not executed by our tests" in page(name) for name in ("geoparquet", "zarr"))
