@@ -2,10 +2,12 @@
 
 Four tables: questions half of which have no target, with the test split's wordings and with training's; questions of
 which 70 % have none; and the segmenter alone, with true boxes and points. All on regions that no training has seen.
+First, what a tile-query costs with `--threads`.
 """
 
 import argparse
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from t2s_core.engine import Engine, TileAnswer
+from t2s_core.engine import Engine, Question, TileAnswer, TileImage
 from t2s_core.masks import upsample
 from t2s_core.profiles import read_prompter_profile, read_segmenter_profile
 from t2s_core.prompters.qwen_vl import QwenVlPrompter
@@ -24,7 +26,7 @@ from t2s_core.training.evaluate import BATCH_SIZE, answer_examples, counts_of, j
 from t2s_core.training.evaluation_tables import metrics_of
 from t2s_core.training.examples import Example
 from t2s_core.world.draw import draw_region
-from t2s_core.world.queries import FIRST_SEED, QueryDraw, Split
+from t2s_core.world.queries import FIRST_SEED, QueryDraw, Split, demo_queries
 from t2s_core.world.samples import REGION_PX, Sample, make_sample, samples, visible_px
 from t2s_core.world.tiles import cut_tile
 
@@ -118,6 +120,25 @@ def score_segmenter(engine: Engine, count: int) -> Table:
     return {"n": len(ious), "iou": round(float(np.mean(ious)), 3), "by_kind": _means(kinds, np.asarray(ious))}
 
 
+def cost(engine: Engine, tiles: int = 8) -> Table:
+    """Milliseconds for a tile-query: one question a tile, tile by tile; and all of the demo's questions at once."""
+    region = draw_region(FIRST_SEED["val"], 256 * tiles, 256)
+    images = [TileImage(str(i), region.image[256 * i : 256 * (i + 1)]) for i in range(tiles)]
+    questions = [Question(query.id, query.text) for query in demo_queries()]
+    engine.answer(images[:1], questions)  # warm
+    start_s = time.perf_counter()
+    for i, image in enumerate(images):
+        engine.answer([image], [questions[i % len(questions)]])
+    apart_s = time.perf_counter() - start_s
+    start_s = time.perf_counter()
+    engine.answer(images, questions)
+    together_s = time.perf_counter() - start_s
+    return {
+        "one_question_a_tile": round(1e3 * apart_s / tiles, 1),
+        "all_questions_at_once": round(1e3 * together_s / tiles / len(questions), 1),
+    }
+
+
 def _rounded(measured: dict[str, Any]) -> dict[str, object]:
     value, ends = measured["value"], measured["ci95"]
     return {"value": _to_3(value), "ci95": [_to_3(end) for end in ends]}
@@ -147,7 +168,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     engine = load_engine(args.models, args.device)
-    tables: dict[str, Table] = {"segmenter_with_true_prompts": score_segmenter(engine, args.count)}
+    tables: dict[str, Table] = {
+        "ms_per_tile_query": cost(engine),
+        "segmenter_with_true_prompts": score_segmenter(engine, args.count),
+    }
     for name, wording, rate in (
         ("unseen_wording", "test", 0.5),
         ("seen_wording", "train", 0.5),
