@@ -1,4 +1,4 @@
-"""What mask-only reinforcement adds to the bundled prompter, by `t2s train` itself. Takes 80 minutes: run by name.
+"""What mask-only reinforcement adds to the bundled prompter, by `t2s train` itself. Takes 50 minutes: run by name.
 
 The supervised stage leaves nothing to win on the world as it was taught (its gIoU there is within a hundredth of what
 perfect prompts reach), so the prompter is sent where a user would send it: to imagery that looks otherwise. On a hazy
@@ -25,8 +25,8 @@ from t2s_core.training.settings import TrainSettings
 
 LONG = True
 SETTINGS = TrainSettings(
-    group_size=8, questions_per_step=8, learning_rate=2e-5, kl_weight=0.005, warmup_steps=10, dtype="float32",
-    freeze_vision=False, steps=100_000, minutes=60, save_steps=50, held_out=0, max_new_tokens=120,
+    group_size=8, questions_per_step=8, learning_rate=4e-5, kl_weight=0.005, warmup_steps=10, dtype="float32",
+    freeze_vision=False, steps=100_000, minutes=32, save_steps=50, held_out=0, max_new_tokens=120,
 )  # fmt: skip
 TAUGHT, NEW = "world", "world-haze"
 N_HELD_OUT = 1_000
