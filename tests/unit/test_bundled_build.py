@@ -1,5 +1,8 @@
 """What trains the models that ship: pictures, prompts, the quick vision tower."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,6 @@ from t2s_core.bundled.build.leaves import draw_leaves
 from t2s_core.bundled.build.prompter_model import VisionTower, make_image_processor, make_model, patches
 from t2s_core.bundled.build.segmenter_batches import CELL_PX, MIN_PX, SegmenterBatches
 from t2s_core.bundled.build.stream import at_the_edge, tile_stream
-from t2s_core.bundled.build.supply import Batch, supply
 from t2s_core.bundled.build.tokenizer import make_tokenizer
 from t2s_core.bundled.build.weather import weather
 
@@ -69,24 +71,28 @@ def test_the_quick_vision_tower_sees_what_the_model_sees() -> None:
     assert torch.allclose(ours.flatten(0, 1), theirs, atol=1e-5)
 
 
-class _Counting:
-    def __init__(self, first: int) -> None:
-        self.next = first
+DRAWING = """
+import torch
+from t2s_core.bundled.build.supply import supply
 
-    def draw(self) -> Batch:
+class Counting:
+    def __init__(self, worker):
+        self.next = 100 * worker
+
+    def draw(self):
         self.next += 1
         return {"n": torch.tensor([self.next])}
 
-
-def _counting(worker: int) -> _Counting:
-    return _Counting(100 * worker)
+for workers in (0, 2):
+    batches = supply(Counting, workers, torch.device("cpu"))
+    print(*sorted(int(next(batches)["n"]) for _ in range(4)))
+"""
 
 
 def test_workers_draw_each_their_own_batches() -> None:
-    alone = supply(_counting, 0, torch.device("cpu"))
-    assert [int(next(alone)["n"]) for _ in range(3)] == [1, 2, 3]
-    shared = supply(_counting, 2, torch.device("cpu"))
-    assert {int(next(shared)["n"]) for _ in range(4)} == {1, 2, 101, 102}
+    # In a process of its own: forked from a test runner, workers would inherit its channels.
+    done = subprocess.run([sys.executable, "-c", DRAWING], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "2", "3", "4", "1", "2", "101", "102"]
 
 
 @pytest.mark.parametrize("seed", range(6))
