@@ -323,10 +323,6 @@ def _crossing(a: PointPx, b: PointPx, c: PointPx, d: PointPx) -> PointPx | None:
     return round(a[0] + t * rx), round(a[1] + t * ry)
 
 
-def _span(a: PointPx, b: PointPx) -> BoxPx:
-    return min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]) + 1, max(a[1], b[1]) + 1
-
-
 def _near(a: Sequence[PointPx], b: Sequence[PointPx]) -> bool:
     """Whether two paths that advance alike come within 60 px of each other at any step."""
     return any(abs(p[0] - q[0]) + abs(p[1] - q[1]) < 60 for p, q in zip(a, b, strict=False))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from t2s_core.bundled.build.leaves import draw_leaves
 from t2s_core.bundled.build.prompter_model import VisionTower, make_image_processor, make_model, patches
 from t2s_core.bundled.build.segmenter_batches import CELL_PX, MIN_PX, SegmenterBatches
-from t2s_core.bundled.build.stream import at_the_edge, tile_stream
+from t2s_core.bundled.build.stream import at_the_edge, first_region, tile_stream
 from t2s_core.bundled.build.tokenizer import make_tokenizer
+from t2s_core.bundled.build.train_segmenter import Training
 from t2s_core.bundled.build.weather import weather
+from t2s_core.world.queries import FIRST_SEED
 
 
 @settings(max_examples=25, deadline=None)
@@ -106,3 +109,26 @@ def test_beyond_the_edge_of_a_swath_nothing_is_seen_or_asked_for(seed: int) -> N
         assert not (one.mask & black).any()
         assert one.mask[one.points_tile_px[0][1], one.points_tile_px[0][0]]
     assert set(map(id, edge.instances)).isdisjoint(map(id, tile.instances))
+
+
+@given(st.integers(0, 10**9))
+def test_no_stream_leaves_the_training_split(stream: int) -> None:
+    """However many workers draw, and however often a training is taken up again."""
+    assert FIRST_SEED["train"] <= first_region(stream)
+    assert first_region(stream) + 10_000_000 <= FIRST_SEED["val"]
+
+
+def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    batch = SegmenterBatches(1, 1, 0.0).draw()
+    training = Training(tmp_path, 1e-3, 1, torch.device("cpu"))
+    before = {key: value.clone() for key, value in training.model.state_dict().items()}
+    training.learn(batch, 1e-3)
+    training.save()
+    again = Training(tmp_path, 1e-3, 1, torch.device("cpu"))
+    assert again.step == 1
+    assert any(not torch.equal(before[key], value) for key, value in training.model.state_dict().items())
+    for one in (training, again):
+        one.learn(batch, 1e-3)
+    for key, value in training.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[key])
+        assert torch.equal(training.average[key], again.average[key])

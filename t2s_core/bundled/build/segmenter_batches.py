@@ -12,7 +12,6 @@ from t2s_core.bundled.build.leaves import draw_leaves
 from t2s_core.bundled.build.segmenter_model import MASK_PX, SIDE_PX
 from t2s_core.bundled.build.stream import tile_stream
 from t2s_core.bundled.build.weather import weather
-from t2s_core.world.queries import FIRST_SEED
 from t2s_core.world.tiles import bounding_box
 
 PROMPTS = 8
@@ -27,7 +26,7 @@ class SegmenterBatches:
 
     def __init__(self, seed: int, size: int, leaves_share: float) -> None:
         self.rng = np.random.default_rng([seed, 5])
-        self.tiles = tile_stream(FIRST_SEED["train"] + 7919 * (seed + 1), self.rng)
+        self.tiles = tile_stream(seed, self.rng)
         self.size = size
         self.leaves_share = leaves_share
 

@@ -7,6 +7,7 @@ import numpy as np
 from t2s_core.bundled.build.leaves import draw_leaves
 from t2s_core.world.classes import Kind
 from t2s_core.world.draw import Region, draw_region
+from t2s_core.world.queries import FIRST_SEED
 from t2s_core.world.tiles import MIN_VISIBLE_PX, Instance, Tile, bounding_box, cut_tile, reading_order, two_points
 
 _REGION_PX = 768
@@ -14,10 +15,18 @@ _POOL = 12
 _TILES_PER_REGION = 16
 
 
-def tile_stream(first_seed: int, rng: np.random.Generator) -> Iterator[Tile]:
-    """Tiles of 256 px cut at random from a pool of regions, the oldest of which is replaced after every 16 tiles."""
+def first_region(stream: int) -> int:
+    """Seed of the first region of a stream: of the training split, and so are the ten million that follow it."""
+    return FIRST_SEED["train"] + 7919 * stream % (FIRST_SEED["val"] - FIRST_SEED["train"] - 10_000_000)
+
+
+def tile_stream(stream: int, rng: np.random.Generator) -> Iterator[Tile]:
+    """Tiles of 256 px of the training split, cut at random from a pool of regions.
+
+    The oldest region is replaced after every 16 tiles. Each `stream` has regions of its own.
+    """
     pool: list[Region] = []
-    seed = first_seed
+    seed = first_region(stream)
     while True:
         pool.append(draw_region(seed, _REGION_PX, _REGION_PX))
         seed += 1

@@ -40,10 +40,11 @@ from t2s_core.bundled.build.prompter_model import (
     make_model,
     patches,
 )
+from t2s_core.bundled.build.steps import descend, follow, put_checkpoint
 from t2s_core.bundled.build.stream import at_the_edge, foreign_tile, tile_stream
 from t2s_core.bundled.build.supply import supply
 from t2s_core.bundled.build.tokenizer import NUMBERS, make_tokenizer
-from t2s_core.world.queries import FIRST_SEED, QueryDraw
+from t2s_core.world.queries import QueryDraw
 from t2s_core.world.samples import Sample, make_sample, visible_px
 from t2s_core.world.tiles import Tile
 
@@ -63,7 +64,7 @@ class Batches:
 
     def __init__(self, seed: int, packer: Packer, size: int, *, ask: bool) -> None:
         self.rng = np.random.default_rng([seed, 7])
-        self.tiles = tile_stream(FIRST_SEED["train"] + 500_000_000 + 7919 * seed, self.rng)
+        self.tiles = tile_stream(seed, self.rng)
         self.questions = QueryDraw("train", self.rng)
         self.packer, self.size, self.ask = packer, size, ask
 
@@ -232,13 +233,10 @@ class Training:
             "trainee": self.trainee.state_dict(), "average": self.average, "step": self.step, "minutes": self.minutes,
             "optimiser": self.optimiser.state_dict(),
         }  # fmt: skip
-        torch.save(state, self.file.with_suffix(".part"))
-        self.file.with_suffix(".part").rename(self.file)
+        put_checkpoint(state, self.file)
 
     def learn(self, batch: dict[str, Tensor], lr: float, *, ask: bool) -> dict[str, Tensor]:
         """One step. Returns the losses, still on the device."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
         losses = self.trainee.losses(batch, ask)
         cells = losses["near_kinds"] + losses["far_kinds"] + 4 * (losses["near_boxes"] + losses["far_boxes"])
         cells = cells + 0.5 * (losses["near_numbers"] + losses["far_numbers"])
@@ -246,15 +244,9 @@ class Training:
         if ask:
             total = 0.5 * cells + losses["words"] + losses["numbers"] + 4 * losses["place"]
             total = total + 4 * losses["spot"] + GUIDANCE * (losses["guide_counts"] + losses["guide_numbers"])
-        self.optimiser.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(self.weights, 1.0)
-        self.optimiser.step()
+        descend(self.optimiser, self.weights, total, lr)
         self.step += 1
-        keep = min(0.999, self.step / (self.step + 20))
-        now = self.trainee.model.state_dict()
-        # One launch instead of 150.
-        torch._foreach_lerp_([self.average[key] for key in now], list(now.values()), 1 - keep)
+        follow(self.average, self.trainee.model, self.step)
         return {key: loss.detach() for key, loss in losses.items()}
 
 
@@ -276,11 +268,11 @@ def train(
     """
     packer = Packer(make_tokenizer(), np.random.default_rng(seed + 1))
     training = Training(folder, packer, lr, seed, device)
-    first = 1000 * seed + training.step  # a later call draws other tiles
     began = time.monotonic() - 60 * training.minutes
     for ask, end in ((False, alone), (True, minutes)):
         if training.minutes >= end:
             continue
+        first = 1000 * seed + training.step  # a later stage or call draws other tiles
         batches = supply(functools.partial(_draws, first, size if ask else 2 * size, ask), workers, device)
         shown: dict[str, Tensor] = {}
         while training.minutes < end:

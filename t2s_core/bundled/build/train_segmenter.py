@@ -26,6 +26,7 @@ from transformers import SamModel
 
 from t2s_core.bundled.build.segmenter_batches import CELL_PX, SegmenterBatches
 from t2s_core.bundled.build.segmenter_model import EMBEDDING, MASK_PX, make_model
+from t2s_core.bundled.build.steps import descend, follow, put_checkpoint
 from t2s_core.bundled.build.supply import Batch, supply
 from t2s_core.world.classes import Kind
 
@@ -107,25 +108,16 @@ class Training:
             "model": self.model.state_dict(), "head": self.head.state_dict(), "average": self.average,
             "optimiser": self.optimiser.state_dict(), "step": self.step, "minutes": self.minutes,
         }  # fmt: skip
-        torch.save(state, self.file.with_suffix(".part"))
-        self.file.with_suffix(".part").rename(self.file)
+        put_checkpoint(state, self.file)
 
     def learn(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """One step. Returns loss and mean IoUs, still on the device."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
         on_gpu = batch["images"].is_cuda
         with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
             loss, iou = loss_of(self.model, self.head, batch)
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.weights, 1.0)
-        self.optimiser.step()
+        descend(self.optimiser, self.weights, loss, lr)
         self.step += 1
-        keep = min(0.999, self.step / (self.step + 20))
-        now = self.model.state_dict()
-        # One launch instead of 150.
-        torch._foreach_lerp_([self.average[key] for key in now], list(now.values()), 1 - keep)
+        follow(self.average, self.model, self.step)
         return loss.detach(), iou
 
 
