@@ -48,7 +48,7 @@ def test_other_spellings_of_segmenters_are_bad_input(name: str) -> None:
     ("name", "why"),
     [
         ("champion", "promoted"),
-        ("openai_api:http://localhost:8000/v1#m", "not available yet"),
+        ("openai_api:http://localhost:8000/v1#m", "neither a published model"),
         ("qwen_vl:/no/such/place", "no such directory"),
         ("qwen_vl:nobody/nothing-at-all", "hf download nobody/nothing-at-all"),
         ("recorded:/no/such/file", "No such file"),
