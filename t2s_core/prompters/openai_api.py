@@ -9,6 +9,8 @@ lossless PNG, greedy decoding. How the differences of servers are met:
 - **End.** No stop string is sent: servers cut it off, and then a closed answer looks like an open one. What follows
   `</answer>` is dropped here, as `qwen_vl` never writes it, and a reply with `</answer>` in it is not truncated.
 - **Thought.** Servers that parse reasoning out of a reply give it in a field of its own; it is put back in its tags.
+- **Outages.** A call waits for the server with all patience, but what failed is tried just once when it is asked again
+  by itself, and after five failed calls in a row nothing is waited for until the server answers.
 - **Penalties.** Published generation configs ask for a repetition penalty. `transformers serve` reads a
   `frequency_penalty` of 0 as none; vLLM and SGLang take a field of their own, which other servers refuse.
 """
@@ -17,6 +19,7 @@ import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import zip_longest
 from threading import Event
 from typing import Self
@@ -32,6 +35,8 @@ from t2s_core.prompters.openai_model import ServedModel, first_fault
 from t2s_core.prompters.openai_server import Patience, Server, environment_key
 
 CONCURRENCY = 16
+MAX_FAILED_CALLS = 5
+"""In a row, about a minute each where the server is gone: it may start anew meanwhile, but must not hold up a run."""
 _COMPLETIONS = "/chat/completions"
 _END = "</answer>"
 _BROKEN = ("abort", "error")
@@ -88,6 +93,8 @@ class OpenAiPrompter:
         self.version = version
         self._server, self._served = server, served
         self._penalty, self._concurrency = penalty, concurrency
+        self._failed: set[tuple[str, str]] = set()  # (key, query) of the last call that failed patiently
+        self._n_failed_calls = 0
 
     @classmethod
     def load(
@@ -132,13 +139,26 @@ class OpenAiPrompter:
             BadInput: The key is wrong, or the model is not served any more.
 
         """
+        asked = {(request.key, request.query) for request in requests}
+        patiently = self._n_failed_calls < MAX_FAILED_CALLS and not asked <= self._failed
+        try:
+            replies = self._replies(requests, patiently=patiently)
+        except MachineFault:
+            if patiently:
+                self._failed, self._n_failed_calls = asked, self._n_failed_calls + 1
+            raise
+        self._failed, self._n_failed_calls = set(), 0
+        return replies
+
+    def _replies(self, requests: Sequence[PromptRequest], *, patiently: bool) -> list[RawReply]:
         images = {request.key: request.image for request in reversed(requests)}
         stop = Event()
+        ask = partial(self._one, stop=stop, patiently=patiently)
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="openai_api") as pool:
             try:
                 urls = dict(zip(images, pool.map(self._data_url, images.values()), strict=True))
                 futures = {
-                    index: pool.submit(self._one, requests[index].query, urls[requests[index].key], stop)
+                    index: pool.submit(ask, requests[index].query, urls[requests[index].key])
                     for index in _leaders_first(requests)
                 }
                 done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
@@ -156,7 +176,7 @@ class OpenAiPrompter:
         squashed.save(file, "PNG", compress_level=1)  # lossless at any level; the network is faster than deflate
         return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
-    def _one(self, query: str, image_url: str, stop: Event) -> RawReply:
+    def _one(self, query: str, image_url: str, *, stop: Event, patiently: bool) -> RawReply:
         document: dict[str, object] = {
             "model": self._served.model,
             "messages": self._messages(query, image_url),
@@ -165,7 +185,7 @@ class OpenAiPrompter:
             "frequency_penalty": 0,
             **self._penalty,
         }
-        answer = self._server.post(_COMPLETIONS, document, stop)
+        answer = self._server.post(_COMPLETIONS, document, stop, patiently=patiently)
         try:
             return self._raw(_Completion.model_validate_json(answer))
         except ValidationError as error:

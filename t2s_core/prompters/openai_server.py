@@ -2,8 +2,6 @@
 
 - What may pass is tried again, with growing, jittered pauses: broken connections, timeouts, 408, 409, 429, 5xx.
   `Retry-After` is kept to, up to a bound.
-- After all attempts failed, the next requests get one attempt each until one succeeds: a dead server must not cost
-  every tile-query the whole patience anew.
 - Redirects are never followed: they would carry the key to whoever is named.
 - No error holds the key, not even where the server's own message repeats it.
 """
@@ -106,7 +104,6 @@ class Server:
 
         self.url = url
         self._patience, self._pause, self._clock = patience, pause, clock
-        self._given_up = False
         # a closure: the key is no attribute, so that nothing that prints an object prints it
         self._hush = (lambda text: text.replace(key, "***")) if key else str
         try:
@@ -132,41 +129,40 @@ class Server:
 
     def get(self, path: str) -> bytes:
         """The body of a GET. Raises as `post` does."""
-        return self._ask("GET", path, None, threading.Event())
+        return self._ask("GET", path, None, threading.Event(), self._patience.attempts)
 
-    def post(self, path: str, document: dict[str, object], stop: threading.Event) -> bytes:
+    def post(self, path: str, document: dict[str, object], stop: threading.Event, *, patiently: bool = True) -> bytes:
         """The body of the answer to a JSON document.
 
         Args:
             path: Below the server's address, with its leading slash.
             document: The request.
             stop: Once set, a pending pause ends and there is no further attempt.
+            patiently: Whether there is a second attempt at all.
 
         Raises:
             BadInput: Wrong key, unknown model or path, or a redirect: every other request would end likewise.
             MachineFault: No answer although asked again, or one that is no answer.
 
         """
-        return self._ask("POST", path, json.dumps(document).encode(), stop)
+        attempts = self._patience.attempts if patiently else 1
+        return self._ask("POST", path, json.dumps(document).encode(), stop, attempts)
 
-    def _ask(self, method: str, path: str, body: bytes | None, stop: threading.Event) -> bytes:
+    def _ask(self, method: str, path: str, body: bytes | None, stop: threading.Event, attempts: int) -> bytes:
         end_s = self._clock() + self._patience.total_s
-        attempt, attempts = 0, 1 if self._given_up else self._patience.attempts
+        attempt = 0
         while True:
             attempt += 1
             try:
-                answer = self._once(method, path, body, end_s)
+                return self._once(method, path, body, end_s)
             except _Passing as fault:
                 pause_s = self._patience.pause_s(attempt, fault.retry_after_s)
                 if attempt < attempts and self._clock() + pause_s < end_s and not self._pause(stop, pause_s):
                     continue
-                self._given_up = not stop.is_set()  # else another request's fault ended this one
                 tried = "1 attempt" if attempt == 1 else f"{attempt} attempts"
                 raise MachineFault(
                     f"{self.url}{path}: {fault} (after {tried}); does the server run, and is it overloaded?"
                 ) from fault
-            self._given_up = False
-            return answer
 
     def _once(self, method: str, path: str, body: bytes | None, end_s: float) -> bytes:
         import httpx2

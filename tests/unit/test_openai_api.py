@@ -160,7 +160,9 @@ def test_what_may_pass_is_asked_again_just_as_often_as_needed(server: Completion
     assert server.asked[0] == server.asked[1] == server.asked[2]
 
 
-def test_a_server_that_stays_broken_is_a_machine_fault_and_is_then_asked_once(server: CompletionServer) -> None:
+def test_a_server_that_stays_broken_is_a_machine_fault_and_the_same_is_then_asked_once(
+    server: CompletionServer,
+) -> None:
     prompter = load(server)
     server.faults.extend([status(500, "CUDA out of memory")] * 5)
     with pytest.raises(MachineFault, match=r"HTTP 500: CUDA out of memory \(after 4 attempts\)") as raised:
@@ -170,9 +172,26 @@ def test_a_server_that_stays_broken_is_a_machine_fault_and_is_then_asked_once(se
     with pytest.raises(MachineFault, match=r"after 1 attempt\)"):
         prompter.reply(REQUESTS[:1])
     assert len(server.asked) == 5
-    assert prompter.reply(REQUESTS[:1])  # well again, and from now on with all patience
     server.faults.extend([status(500)] * 3)
+    assert prompter.reply(REQUESTS[1:2])  # another question has all patience
+    server.faults.extend([status(500)] * 3)
+    assert prompter.reply(REQUESTS[:1])  # and so has the same one, now that the server was well
+
+
+def test_after_five_calls_in_vain_nothing_is_waited_for_until_the_server_answers(server: CompletionServer) -> None:
+    prompter = load(server)
+    server.faults.extend([status(503)] * 100)
+    counts = []
+    for call in range(7):
+        before = len(server.asked)
+        with pytest.raises(MachineFault):
+            prompter.reply([PromptRequest(f"t/{call}", TILES[0], "lakes")])
+        counts.append(len(server.asked) - before)
+    assert counts == [4, 4, 4, 4, 4, 1, 1]
+    server.faults.clear()
     assert prompter.reply(REQUESTS[:1])
+    server.faults.extend([status(503)] * 3)
+    assert prompter.reply(REQUESTS)
 
 
 def test_a_hanging_server_is_given_up(server: CompletionServer) -> None:
