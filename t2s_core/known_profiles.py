@@ -21,6 +21,16 @@ class Family:
     points_per_instance: int
     hub_ids: tuple[str, ...]
     """Published members, as `hf download` names them."""
+    special_texts: tuple[str, ...]
+    """The added tokens of their tokenizer, for who asks them without having it: a query must not spell them."""
+
+
+_QWEN2_TEXTS = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
+    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+    *("<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>"),
+    *("<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
+)
 
 
 PROMPTERS: Mapping[str, Family] = {
@@ -34,6 +44,7 @@ PROMPTERS: Mapping[str, Family] = {
             *(f"RicardoString/Think2Seg-RS-{size}" for size in ("3B", "7B")),
             *(f"Qwen/Qwen2.5-VL-{size}-Instruct" for size in ("3B", "7B", "32B", "72B")),
         ),
+        special_texts=_QWEN2_TEXTS,
     ),
     # 832 is the multiple of its 32 px merged patches nearest to 840.
     "qwen3_vl": Family(
@@ -41,6 +52,7 @@ PROMPTERS: Mapping[str, Family] = {
         coordinates="permille",
         points_per_instance=2,
         hub_ids=tuple(f"Qwen/Qwen3-VL-{size}-Instruct" for size in ("2B", "4B", "8B", "32B")),
+        special_texts=(*_QWEN2_TEXTS, "<tool_response>", "</tool_response>", "<think>", "</think>"),
     ),
 }
 SEGMENTERS: Mapping[str, tuple[str, ...]] = {

@@ -82,7 +82,7 @@ def _loaded(model: T) -> tuple[T, bool, str, dict[str, float | str]]:
     version = str(getattr(model, "version", ""))
     networks = [value for value in vars(model).values() if isinstance(value, torch.nn.Module)]
     if not networks:
-        return model, True, f"{version}, no network on this machine", {"version": version}
+        return model, True, f"{version}, no weights on this machine", {"version": version}
     first = next(networks[0].parameters())
     millions = sum(p.numel() for p in networks[0].parameters()) / 1e6
     device, dtype = str(first.device), str(first.dtype).removeprefix("torch.")

@@ -67,8 +67,13 @@ def _snapshot_in(folder: Path) -> Path | None:
     return snapshot if snapshot.is_dir() else None
 
 
-def read_config(directory: Path, architectures: tuple[str, ...]) -> dict[str, object]:
+def read_config(directory: Path, architectures: tuple[str, ...], *, weights: bool = True) -> dict[str, object]:
     """The model's `config.json`.
+
+    Args:
+        directory: As `save_pretrained` writes it.
+        architectures: Supported ones.
+        weights: Whether they must lie beside it.
 
     Raises:
         BadInput: It is missing, is no JSON object, names another architecture, or the safetensors beside it
@@ -85,9 +90,9 @@ def read_config(directory: Path, architectures: tuple[str, ...]) -> dict[str, ob
     architecture = config.get("model_type") if isinstance(config, dict) else None
     if architecture not in architectures:
         raise BadInput(f"{path}: model_type is {architecture!r}; supported here: {', '.join(architectures)}")
-    if not any(directory.glob("*.safetensors")):
+    if weights and not any(directory.glob("*.safetensors")):
         raise BadInput(f"{directory}: holds no *.safetensors; pickled weights are not loaded")
-    if lacking := _missing_shards(directory):
+    if weights and (lacking := _missing_shards(directory)):
         raise BadInput(f"{directory}: lacks {', '.join(lacking[:3])}, named by its index; download the model again")
     assert isinstance(config, dict)
     return config

@@ -2,7 +2,8 @@
 
 Names: `bundled`, or `<implementation>:<where>`; what else a run may name (`champion`) is turned into one of these by
 whoever knows a registry of versions. Everything but `load_*` works in milliseconds and imports
-neither torch nor transformers, so that a wrong name is found before anything is planned.
+neither torch nor transformers, so that a wrong name is found before anything is planned. The exception is a model
+behind a server: that is asked whether it serves the model, and has ten seconds to say.
 """
 
 import hashlib
@@ -29,11 +30,13 @@ from t2s_core.profiles import (
     read_prompter_profile,
     read_segmenter_profile,
 )
+from t2s_core.prompters.openai_model import ServedModel, find_served
 from t2s_core.prompters.recorded import RecordedPrompter
 
 BUNDLED = Path(__file__).parent / "bundled"
 CLASSES = {
     "qwen_vl": "t2s_core.prompters.qwen_vl:QwenVlPrompter",
+    "openai_api": "t2s_core.prompters.openai_api:OpenAiPrompter",
     "sam_hf": "t2s_core.segmenters.sam_hf:HfSamSegmenter",
     "segment_anything": "t2s_core.segmenters.segment_anything:MetaSamSegmenter",
 }
@@ -54,8 +57,7 @@ class _Prompter:
         if self.implementation == "recorded":
             return RecordedPrompter.load(self.path).version  # a template changes nothing that is already written
         weights = directory_fingerprint(self.path, self.profile.model_dump_json())
-        custom = "" if template is None else f"+t{hashlib.sha256(template.model_dump_json().encode()).hexdigest()[:8]}"
-        return f"{self.profile.name}@{self.profile.version}+{weights}{custom}"
+        return f"{self.profile.name}@{self.profile.version}+{weights}{_custom(template)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ class _PrompterClass(Protocol):
     def load(self, path: Path, *, profile: PrompterProfile, version: str, device: str) -> Prompter: ...
 
 
+class _ServedPrompterClass(Protocol):
+    def load(self, served: ServedModel, *, profile: PrompterProfile, custom: str) -> Prompter: ...
+
+
 class _HfSegmenterClass(Protocol):
     def load(self, path: Path, *, profile: SegmenterProfile, version: str, device: str) -> Segmenter: ...
 
@@ -89,10 +95,13 @@ def check_prompter(name: str) -> None:
     """Find everything that can be known to be wrong with a prompter, without loading it.
 
     Raises:
-        BadInput: Spelling, missing files, an unsupported architecture, a faulty profile.
+        BadInput: Spelling, missing files, an unsupported architecture, a faulty profile; a server that does not answer,
+            or does not serve the model.
 
     """
-    _find_prompter(name)
+    found = _find_prompter(name)
+    if isinstance(found, ServedModel):
+        found.listing_now()
 
 
 def check_segmenter(name: str) -> None:
@@ -112,7 +121,10 @@ def segmenter_profile(name: str) -> SegmenterProfile:
 
 def prompter_version(name: str, *, template: PromptTemplate | None = None) -> str:
     """`.version` of what `load_prompter` would give for the same arguments. Raises `BadInput`."""
-    return _find_prompter(name).version(template)
+    found = _find_prompter(name)
+    if isinstance(found, ServedModel):
+        return found.version(found.listing_now()) + _custom(template)
+    return found.version(template)
 
 
 def segmenter_version(name: str) -> str:
@@ -123,7 +135,7 @@ def segmenter_version(name: str) -> str:
 def prompter_directory(name: str) -> Path:
     """Where a trainable prompter's files lie. Raises `BadInput` where a name means none that has weights here."""
     found = _find_prompter(name)
-    if found.implementation != "qwen_vl":
+    if isinstance(found, ServedModel) or found.implementation != "qwen_vl":
         raise BadInput(f"prompter {name!r} has no weights to train; use bundled, champion or qwen_vl:PATH")
     return found.path
 
@@ -133,18 +145,21 @@ def load_prompter(name: str, *, device: str = "cpu", template: PromptTemplate | 
 
     Args:
         name: See the module.
-        device: `cpu`, `cuda`, `cuda:1`; nothing to a recorded prompter.
+        device: `cpu`, `cuda`, `cuda:1`; nothing to a prompter that is recorded or served elsewhere.
         template: Replaces the profile's and becomes part of the version.
 
     Raises:
         BadInput: It cannot be loaded.
-        MachineFault: The device failed.
+        MachineFault: The device failed, or the server does not answer.
 
     """
     found = _find_prompter(name)
-    if found.implementation == "recorded":
+    if not isinstance(found, ServedModel) and found.implementation == "recorded":
         return RecordedPrompter.load(found.path)
     profile = found.profile if template is None else found.profile.model_copy(update={"template": template})
+    if isinstance(found, ServedModel):
+        served = cast("_ServedPrompterClass", _import("openai_api"))
+        return served.load(found, profile=profile, custom=_custom(template))
     cls = cast("_PrompterClass", _import(found.implementation))
     return cls.load(found.path, profile=profile, version=found.version(template), device=device)
 
@@ -165,7 +180,12 @@ def _import(implementation: str) -> object:
     return found
 
 
-def _find_prompter(name: str) -> _Prompter:
+def _custom(template: PromptTemplate | None) -> str:
+    """What a template of the user's own adds to a version."""
+    return "" if template is None else f"+t{hashlib.sha256(template.model_dump_json().encode()).hexdigest()[:8]}"
+
+
+def _find_prompter(name: str) -> _Prompter | ServedModel:
     implementation, colon, where = name.partition(":")
     if name == "bundled":
         return _qwen_vl(*_bundled("prompter"))
@@ -180,7 +200,7 @@ def _find_prompter(name: str) -> _Prompter:
             path = Path(where).expanduser()
             return _Prompter("recorded", path, RecordedPrompter.load(path).profile)
         case "openai_api":
-            raise BadInput(f"prompter {name!r}: openai_api is not available yet; use qwen_vl or recorded")
+            return find_served(where)
     raise _misspelt("prompter", name, PROMPTER_NAMES)
 
 

@@ -1,11 +1,12 @@
 """What `ports.Prompter` promises, of every implementation."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from completion_server import CompletionServer
 from tiny_models import save_qwen2_5_vl, save_qwen3_vl
 
 from t2s_core.errors import MachineFault
@@ -37,9 +38,14 @@ IMPLEMENTATIONS: dict[str, Callable[[Path], str]] = {
 }
 
 
-@pytest.fixture(scope="module", params=IMPLEMENTATIONS)
-def name(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return IMPLEMENTATIONS[request.param](tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module", params=[*IMPLEMENTATIONS, "openai_api"])
+def name(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param in IMPLEMENTATIONS:
+        yield IMPLEMENTATIONS[request.param](folder)
+    else:
+        with CompletionServer(str(save_qwen3_vl(folder))) as server:
+            yield server.name
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def test_other_spellings_of_segmenters_are_bad_input(name: str) -> None:
     ("name", "why"),
     [
         ("champion", "promoted"),
-        ("openai_api:http://localhost:8000/v1#m", "not available yet"),
+        ("openai_api:http://localhost:8000/v1#m", "neither a published model"),
         ("qwen_vl:/no/such/place", "no such directory"),
         ("qwen_vl:nobody/nothing-at-all", "hf download nobody/nothing-at-all"),
         ("recorded:/no/such/file", "No such file"),
@@ -199,10 +199,11 @@ def test_checks_import_neither_torch_nor_transformers(qwen: Path, sam: Path) -> 
 import sys
 from t2s_core import engine, masks, metrics, registry, replies, template
 registry.check_prompter("qwen_vl:{qwen}"); registry.prompter_version("qwen_vl:{qwen}")
+registry.prompter_profile("openai_api:http://host/v1#{qwen}")
 registry.check_segmenter("sam_hf:{sam}"); registry.segmenter_version("sam_hf:{sam}")
 try: registry.check_prompter("qwen_vl:nobody/nothing")
 except registry.BadInput: pass
-print([m for m in ("torch", "transformers", "segment_anything") if m in sys.modules])
+print([m for m in ("torch", "transformers", "segment_anything", "httpx2") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
