@@ -31,6 +31,12 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
+def wait_for(device: torch.device) -> None:
+    """Let a device finish what is queued on it; nothing to do where calls return when they are done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 @contextmanager
 def machine_faults(what: str) -> Iterator[None]:
     """Turn what a device does to us (out of memory, a lost GPU) into `MachineFault`; bugs pass through.

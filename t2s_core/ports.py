@@ -97,7 +97,10 @@ class Segmenter(Protocol):
         ...
 
     def encode(self, images: Sequence[Image]) -> Embeddings:
-        """Embed images of any sizes. One call costs one pass of the image encoder over the batch."""
+        """Embed images of any sizes. One call costs one pass of the image encoder over the batch.
+
+        Returns when the work is done, not when it is queued on a device: what it took and what failed is known here.
+        """
         ...
 
     def decode(

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from transformers import AutoConfig, Sam2Model, SamModel
 
-from t2s_core.devices import machine_faults, resolve_device
+from t2s_core.devices import machine_faults, resolve_device, wait_for
 from t2s_core.errors import BadInput, ContractError
 from t2s_core.ports import Embeddings, Image, InstanceLogits
 from t2s_core.profiles import SegmenterProfile
@@ -107,6 +107,7 @@ class HfSamSegmenter:
                 )
                 features = self._model.get_image_embeddings(pixels)
                 parts.append(features if isinstance(features, list) else [features])
+            wait_for(self._model.device)
             return HfEmbeddings(frames, [torch.cat(level) for level in zip(*parts, strict=True)])
 
     @torch.inference_mode()

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from segment_anything import sam_model_registry
 
-from t2s_core.devices import machine_faults, resolve_device
+from t2s_core.devices import machine_faults, resolve_device, wait_for
 from t2s_core.errors import BadInput, ContractError
 from t2s_core.ports import Embeddings, Image, InstanceLogits
 from t2s_core.prompts import Frame, InstancePrompt
@@ -88,6 +88,7 @@ class MetaSamSegmenter:
                 part = images[start : start + self._images_per_batch]
                 pixels = squash(part, side_px, device=self._sam.device, mean=mean, std=std)
                 parts.append(self._sam.image_encoder(pixels))
+            wait_for(self._sam.device)
             return MetaEmbeddings(frames, torch.cat(parts) if parts else torch.empty(0))
 
     @torch.inference_mode()
