@@ -1,36 +1,25 @@
 """Greedy decoding of many questions about few images: what they share is computed once.
 
-An image with its system text is a *prefix* of every question about it. Its keys and values are computed once and
-copied to each question's row; the rows then differ only in their *suffix* (the question). Suffixes are padded on the
-left, between prefix and question, so that all rows end together; padding is masked and takes no position.
+An image with its system text is a *prefix* of every question about it (`t2s_core.prompters.prefix`), copied to each
+question's row; the rows then differ only in their *suffix* (the question). Suffixes are padded on the left, between
+prefix and question, so that all rows end together; padding is masked and takes no position. Rows of like length are
+therefore cheapest, and where all are alike there is no mask at all.
 
 Positions are always given: left to itself the model would reuse offsets that it cached during another call.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from t2s_core.errors import MachineFault
+from t2s_core.prompters.prefix import Prefix
 
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """The model's memory of some images, after the same system text."""
-
-    layers: list[tuple[torch.Tensor, torch.Tensor]]
-    """Keys and values of each layer, (images, heads, length, head_dim)."""
-    next_position: int
-    """Position (in all three of its axes) of the first token after the image."""
-
-    @property
-    def length(self) -> int:
-        """Tokens."""
-        return int(self.layers[0][0].shape[2])
+_ROOM = 64
+"""Tokens that memory is taken for at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,67 +32,59 @@ class Generated:
     """False where the token limit ended it."""
 
 
-def compute_prefix(
-    model: Any,  # noqa: ANN401 -- transformers' models have no types to speak of
-    *,
-    input_ids: torch.Tensor,
-    pixel_values: torch.Tensor,
-    image_grid_thw: torch.Tensor,
-    positions: torch.Tensor,
-    next_position: int,
-) -> Prefix:
-    """Run vision tower and language model over system text and image.
+class RoomyLayer(DynamicLayer):
+    """Keys and values of one layer, with room behind them: a new token is written there.
 
-    Args:
-        model: A Qwen-VL for conditional generation.
-        input_ids: (images, length), without padding.
-        pixel_values: (patches of all images, values per patch).
-        image_grid_thw: (images, 3).
-        positions: (3, length), the same for all images.
-        next_position: Position of what follows.
-
+    The layer that it stands for would copy all earlier tokens for each new one.
     """
-    cache: Any = DynamicCache()  # its layers are typed as any kind of cache; here all hold keys and values
-    model(
-        input_ids=input_ids,
-        pixel_values=pixel_values,
-        image_grid_thw=image_grid_thw,
-        position_ids=positions[:, None, :].expand(3, input_ids.shape[0], -1),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return Prefix([(layer.keys, layer.values) for layer in cache.layers], next_position)
 
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        """Start with keys and values (rows, heads, length, head_dim), copied, and room for so many tokens more."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lazy_initialization(keys, values)
+        self._take((keys, values), room)
 
-def image_positions(n_text: int, grid: tuple[int, int]) -> tuple[torch.Tensor, int]:
-    """Multimodal positions of text followed by one image (Qwen2-VL, arXiv 2409.12191, section 2.1).
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append (rows, heads, new, head_dim). All keys and values so far: views, which later calls leave alone."""
+        start, room = self._length, self._buffers[0].shape[2]
+        end = start + key_states.shape[2]
+        if end > room:
+            self._take((self._buffers[0][:, :, :start], self._buffers[1][:, :, :start]), end - start + _ROOM)
+        self._buffers[0][:, :, start:end] = key_states
+        self._buffers[1][:, :, start:end] = value_states
+        return self._show(end)
 
-    Text counts on in all three axes (time, row, column); an image stands still in time and counts its rows and columns.
+    def keep(self, rows: torch.Tensor) -> None:
+        """Drop the other rows."""
+        room = self._buffers[0].shape[2] - self._length
+        keys, values = self._show(self._length)
+        self._take((keys[rows], values[rows]), room)
 
-    Args:
-        n_text: Tokens before the image.
-        grid: (rows, columns) of merged patches.
+    def _take(self, filled: tuple[torch.Tensor, torch.Tensor], room: int) -> None:
+        rows, heads, length, head_dim = filled[0].shape
+        keys, values = (old.new_empty(rows, heads, length + room, head_dim) for old in filled)
+        keys[:, :, :length], values[:, :, :length] = filled
+        self._buffers = keys, values
+        self._show(length)
 
-    Returns:
-        (3, n_text + rows * columns) and the first position after the image.
-
-    """
-    rows, columns = grid
-    text = torch.arange(n_text).expand(3, -1)
-    row = torch.arange(rows).repeat_interleave(columns)
-    column = torch.arange(columns).repeat(rows)
-    image = torch.stack([torch.zeros_like(row), row, column]) + n_text
-    return torch.cat([text, image], dim=1), n_text + max(rows, columns)
+    def _show(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        self._length = length
+        shown = self._buffers[0][:, :, :length], self._buffers[1][:, :, :length]
+        self.keys, self.values = shown
+        return shown
 
 
 @dataclass(slots=True)
 class _Rows:
     """The state of the rows that are still being written."""
 
-    cache: DynamicCache
-    mask: torch.Tensor
-    """(rows, tokens so far): 1 is a token, 0 is padding."""
+    layers: list[RoomyLayer]
+    cache: Cache
+    """The layers, as the model wants them."""
+    mask: torch.Tensor | None
+    """(rows, tokens so far): 1 is a token, 0 is padding. None where nothing is padded."""
     position: torch.Tensor
     """(rows,): of the next token."""
     owner: list[int]
@@ -111,9 +92,11 @@ class _Rows:
 
     def keep(self, rows: list[int]) -> None:
         """Drop the other rows: finished replies cost nothing more."""
-        index = torch.tensor(rows, device=self.mask.device)
-        self.cache.batch_select_indices(index)
-        self.mask, self.position = self.mask[index], self.position[index]
+        index = torch.tensor(rows, device=self.position.device)
+        for layer in self.layers:
+            layer.keep(index)
+        self.mask = None if self.mask is None else self.mask[index]
+        self.position = self.position[index]
         self.owner = [self.owner[row] for row in rows]
 
 
@@ -136,7 +119,7 @@ def continue_prefix(
         suffixes: Token ids of each question, at least one each.
         pad_id: Any token id.
         max_new_tokens: The limit.
-        stops: Whether a reply (its new ids so far) is complete.
+        stops: Whether a reply (its new ids so far) is complete, asked once after each token.
 
     Raises:
         MachineFault: The logits are not finite.
@@ -147,11 +130,13 @@ def continue_prefix(
     stopped = [False] * len(suffixes)
     for step in range(max_new_tokens):
         best, token = logits.max(dim=-1)
-        if not all(map(math.isfinite, best.tolist())):
+        # Both in one copy: each makes the host wait for the device. A double holds any token id.
+        finite, new_ids = torch.stack([best.isfinite().double(), token.double()]).tolist()
+        if not all(finite):
             raise MachineFault("the prompter's logits are not finite")
-        for owner, new in zip(rows.owner, token.tolist(), strict=True):
+        for owner, new in zip(rows.owner, new_ids, strict=True):
             if not stopped[owner]:
-                replies[owner].append(new)
+                replies[owner].append(int(new))
                 stopped[owner] = stops(replies[owner])
         alive = [row for row, owner in enumerate(rows.owner) if not stopped[owner]]
         if not alive or step == max_new_tokens - 1:
@@ -160,7 +145,8 @@ def continue_prefix(
         if 2 * len(alive) <= len(rows.owner):
             rows.keep(alive)
             token = token[torch.tensor(alive, device=token.device)]
-        rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(rows.owner), 1)], dim=1)
+        if rows.mask is not None:
+            rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(rows.owner), 1)], dim=1)
         logits = _forward(model, rows, token[:, None], rows.position[:, None])
         rows.position = rows.position + 1
     return [Generated(ids, done) for ids, done in zip(replies, stopped, strict=True)]
@@ -176,15 +162,15 @@ def _read_suffixes(
     """Logits (rows, vocabulary) of the first new token, and the state after the questions."""
     device = prefix.layers[0][0].device
     index = torch.tensor(image_of_row, device=device)
-    cache = DynamicCache()
-    for number, (keys, values) in enumerate(prefix.layers):
-        cache.update(keys[index], values[index], number)
     longest = max(map(len, suffixes))
+    layers = [RoomyLayer(keys[index], values[index], longest + _ROOM) for keys, values in prefix.layers]
     ids = torch.tensor([[pad_id] * (longest - len(suffix)) + list(suffix) for suffix in suffixes], device=device)
     lengths = torch.tensor([len(suffix) for suffix in suffixes], device=device)
     behind = torch.arange(longest, device=device)[None, :] - (longest - lengths)[:, None]  # below 0 is padding
-    mask = torch.cat([torch.ones(len(suffixes), prefix.length, device=device), (behind >= 0).float()], dim=1).long()
-    rows = _Rows(cache, mask, prefix.next_position + lengths, list(range(len(suffixes))))
+    mask = None
+    if any(len(suffix) < longest for suffix in suffixes):
+        mask = torch.cat([behind.new_ones(len(suffixes), prefix.length), (behind >= 0).long()], dim=1)
+    rows = _Rows(layers, Cache(layers=[*layers]), mask, prefix.next_position + lengths, list(range(len(suffixes))))
     return _forward(model, rows, ids, prefix.next_position + behind.clamp(min=0)), rows
 
 

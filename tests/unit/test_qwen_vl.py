@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from t2s_core.errors import BadInput, MachineFault
 from t2s_core.ports import PromptRequest
-from t2s_core.prompters.greedy import image_positions
+from t2s_core.prompters.prefix import image_positions
 from t2s_core.prompters.qwen_vl import QwenVlPrompter
 from t2s_core.registry import load_prompter, prompter_profile
 
@@ -93,7 +93,7 @@ def test_a_reply_ends_with_its_answer_or_an_end_token(prompter: QwenVlPrompter) 
         return list(prompter._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     assert prompter._stops(ids("<answer>[]</answer>"))
-    assert prompter._stops(ids("[]</answer>\n"))
+    assert not prompter._stops(ids("[]</answer>\n"))  # it ended before, and is asked after each token
     assert prompter._stops(ids("well<|im_end|>"))
     assert not prompter._stops(ids("<answer>[]</answer"))
     assert not prompter._stops(ids("</think>"))
@@ -155,5 +155,5 @@ def test_missing_weights_are_not_replaced_by_random_ones(directory: Path, tmp_pa
 
 def test_image_positions() -> None:
     positions, after = image_positions(2, (2, 3))
-    assert positions.tolist() == [[0, 1, 2, 2, 2, 2, 2, 2], [0, 1, 2, 2, 2, 3, 3, 3], [0, 1, 2, 3, 4, 2, 3, 4]]
+    assert positions.tolist() == [[2, 2, 2, 2, 2, 2], [2, 2, 2, 3, 3, 3], [2, 3, 4, 2, 3, 4]]
     assert after == 5
