@@ -10,9 +10,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from t2s_core.errors import BadInput, MachineFault
 from t2s_core.ports import PromptRequest
+from t2s_core.prompters.greedy import _read_suffixes
 from t2s_core.prompters.prefix import image_positions
 from t2s_core.prompters.qwen_vl import QwenVlPrompter
 from t2s_core.registry import load_prompter, prompter_profile
+from t2s_core.world.samples import samples
 
 QUERIES = ["the lake", "where could a seaplane land, if it came from the far north?", "a", "roofs of red tiles"]
 
@@ -157,3 +159,138 @@ def test_image_positions() -> None:
     positions, after = image_positions(2, (2, 3))
     assert positions.tolist() == [[2, 2, 2, 2, 2, 2], [2, 2, 2, 3, 3, 3], [2, 3, 4, 2, 3, 4]]
     assert after == 5
+
+
+def refuse_more_than(most: int, model: object, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Memory runs out wherever more rows go through the model; the numbers of rows tried."""
+    tried, forward = [], model.forward  # type: ignore[attr-defined]
+
+    def limited(*args: object, **inputs: object) -> object:
+        tried.append(inputs["input_ids"].shape[0])  # type: ignore[attr-defined]
+        if tried[-1] > most:
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: you tried"
+            )
+        return forward(*args, **inputs)
+
+    monkeypatch.setattr(model, "forward", limited)
+    return tried
+
+
+def test_where_memory_runs_out_batches_halve_and_stay_small(
+    prompter: QwenVlPrompter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prompting(images_per_batch: int, rows_per_batch: int) -> QwenVlPrompter:
+        return QwenVlPrompter(
+            prompter._model,
+            prompter._processor,
+            profile=prompter.profile,
+            version="v",
+            images_per_batch=images_per_batch,
+            rows_per_batch=rows_per_batch,
+        )
+
+    small = prompting(2, 3).reply(REQUESTS)
+    tried = refuse_more_than(3, prompter._model, monkeypatch)
+    short = prompting(8, 12)
+    assert short.reply(REQUESTS) == small
+    assert (short._images_per_batch.size, short._rows_per_batch.size) == (8, 3)
+    assert max(tried) == 12
+    tried.clear()
+    assert short.reply(REQUESTS) == small
+    assert max(tried) == 3
+    refuse_more_than(0, prompter._model, monkeypatch)
+    with pytest.raises(MachineFault, match=r"can't allocate memory.* GiB of memory are free"):
+        short.reply(REQUESTS)
+
+
+def test_replies_depend_on_no_order(prompter: QwenVlPrompter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit: what goes through the model is the same, whatever the order of the requests."""
+    seen: list[torch.Tensor] = []
+    handle = prompter._model.register_forward_hook(lambda _m, _i, output: seen.append(output.logits.clone()))
+    passes = []
+    for requests in (REQUESTS, REQUESTS, REQUESTS[::-1], REQUESTS[5:] + REQUESTS[:5]):
+        seen.clear()
+        by_request = dict(zip([(r.key, r.query) for r in requests], prompter.reply(requests), strict=True))
+        passes.append((by_request, list(seen)))
+    handle.remove()
+    first, logits = passes[0]
+    for other, other_logits in passes[1:]:
+        assert other == first
+        assert len(other_logits) == len(logits)
+        assert all(torch.equal(a, b) for a, b in zip(logits, other_logits, strict=True))
+
+
+def test_logits_differ_by_rounding_only_between_batch_sizes(prompter: QwenVlPrompter) -> None:
+    """Within 1e-4 (measured: 5e-6, of logits up to 8): sums are taken in another order."""
+
+    def first_logits(rows: int) -> torch.Tensor:
+        head, suffixes = prompter._tokens(QUERIES)
+        prefix = prompter._prefix([REQUESTS[0].image], head)
+        parts = [suffixes[i : i + rows] for i in range(0, len(suffixes), rows)]
+        with torch.inference_mode():
+            return torch.cat([_read_suffixes(prompter._model, prefix, [0] * len(p), p, 0)[0] for p in parts])
+
+    whole = first_logits(len(QUERIES))
+    assert whole.abs().max() > 1
+    for rows in (1, 2, 3):
+        torch.testing.assert_close(first_logits(rows), whole, atol=1e-4, rtol=0)
+
+
+def test_the_text_before_images_is_computed_once(prompter: QwenVlPrompter) -> None:
+    fresh = QwenVlPrompter(prompter._model, prompter._processor, profile=prompter.profile, version="v")
+    lengths: list[tuple[int, ...]] = []
+    handle = fresh._model.register_forward_pre_hook(
+        lambda _m, _a, inputs: lengths.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    for _ in range(2):
+        fresh.reply(REQUESTS)
+    handle.remove()
+    n_head = len(fresh._tokens(QUERIES)[0])
+    assert [shape for shape in lengths if shape[1] == n_head] == [(1, n_head)]
+    assert lengths.count((3, 16)) == 2  # the images, 4 x 4 merged patches each: without the text
+
+
+def test_a_prefix_is_the_memory_of_text_and_image_read_in_one_pass(prompter: QwenVlPrompter) -> None:
+    """Within 1e-4: with earlier keys, attention takes another kernel."""
+    head, _ = prompter._tokens(QUERIES)
+    image = Image.fromarray(REQUESTS[0].image).resize((64, 64), Image.Resampling.LANCZOS)
+    features = prompter._processor.image_processor(images=[image], do_resize=False, return_tensors="pt")
+    positions, after = image_positions(len(head), (4, 4))
+    with torch.inference_mode():
+        prefix = prompter._prefix([REQUESTS[0].image], head)
+        whole = prompter._model(
+            input_ids=torch.tensor([[*head, *[prompter._image_id] * 16]]),
+            position_ids=torch.cat([torch.arange(len(head)).expand(3, -1), positions], dim=1)[:, None],
+            use_cache=True,
+            **features,
+        ).past_key_values
+    assert prefix.next_position == after
+    for (keys, values), layer in zip(prefix.layers, whole.layers, strict=True):
+        torch.testing.assert_close(keys, layer.keys, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(values, layer.values, atol=1e-4, rtol=1e-4)
+
+
+def test_long_replies_outgrow_the_room_taken_for_them(prompter: QwenVlPrompter) -> None:
+    long = prompter.profile.model_copy(update={"max_new_tokens": 150})
+    replies = [
+        QwenVlPrompter(prompter._model, prompter._processor, profile=long, version="v", rows_per_batch=rows).reply(
+            REQUESTS[:4]
+        )
+        for rows in (1, 4)
+    ]
+    assert replies[0] == replies[1]
+    assert max(reply.n_tokens for reply in replies[0]) > 128
+
+
+def test_the_bundled_prompter_says_the_same_at_every_batch_size() -> None:
+    bundled = load_prompter("bundled")
+    assert isinstance(bundled, QwenVlPrompter)
+    asked = list(samples("val", 8, 0.25))
+    requests = [
+        PromptRequest(str(n), one.image, other.query.text) for n, one in enumerate(asked) for other in asked[:3]
+    ]
+    one_by_one = QwenVlPrompter(
+        bundled._model, bundled._processor, profile=bundled.profile, version="v", images_per_batch=1, rows_per_batch=1
+    )
+    assert one_by_one.reply(requests) == bundled.reply(requests)
