@@ -25,6 +25,7 @@ from t2s_core.profiles import PrompterProfile
 from t2s_core.prompters.chat import chat_messages, special_texts
 from t2s_core.prompters.greedy import Generated, continue_prefix
 from t2s_core.prompters.prefix import Layers, Prefix, compute_head, compute_prefix, joined
+from t2s_core.prompters.windows import batch_windows
 
 _END = "</answer>"
 _TAIL_TOKENS = 16
@@ -85,6 +86,7 @@ class QwenVlPrompter:
         self.profile = profile
         self.version = version
         self._model, self._processor, self._tokenizer = model, processor, processor.tokenizer
+        batch_windows(model.model.visual)
         vision = model.config.vision_config
         patch_px = vision.patch_size * vision.spatial_merge_size
         if profile.model_px % patch_px:
