@@ -77,6 +77,8 @@ class Sizes:
     new_tokens: int = 100
     queries: int = 8
     runs: int = 3
+    graphs: bool = False
+    """Steps of decoding recorded and replayed as CUDA graphs."""
 
 
 class Tireless(QwenVlPrompter):
@@ -122,6 +124,7 @@ def measure_shape(scale: Scale, sizes: Sizes) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         save_random(Path(name), scale)
         prompter = Tireless.load(Path(name), profile=asked, version="random@1", device=str(device))
+        prompter._graphs = sizes.graphs  # noqa: SLF001 -- off unless asked for
         segmenter = HfSamSegmenter(_sam(scale, device), version="random@1")
         plain = TirelessLoop(Path(name), asked, segmenter, device)
     engine = Engine(prompter, segmenter)

@@ -67,6 +67,7 @@ class QwenVlPrompter:
         version: str,
         images_per_batch: int | None = None,
         rows_per_batch: int | None = None,
+        graphs: bool = False,
     ) -> None:
         """Wrap a loaded model.
 
@@ -78,6 +79,7 @@ class QwenVlPrompter:
             images_per_batch: Images in one pass of the vision tower; bounds memory. None: as many as fit.
             rows_per_batch: Questions decoded together, and images whose prefix is held for them; bounds memory. None:
                 as many as fit.
+            graphs: Record a step of decoding as a CUDA graph and replay it. Off until it has been measured on a GPU.
 
         Raises:
             BadInput: `profile.model_px` is no whole number of merged patches.
@@ -95,6 +97,7 @@ class QwenVlPrompter:
         self._image_id = int(model.config.image_token_id)
         self._end_ids = _end_ids(model, self._tokenizer)
         self._special_texts = special_texts(self._tokenizer)
+        self._graphs = graphs
         self._heads: dict[tuple[int, ...], Layers] = {}
         self._closing: dict[int, bool] = {}
         self._images_per_batch = BatchSize(images_per_batch or self._images_that_fit())
@@ -168,6 +171,7 @@ class QwenVlPrompter:
             pad_id=self._end_ids[0],
             max_new_tokens=self.profile.max_new_tokens,
             stops=self._stops,
+            fixed=self._graphs,
         )
         return {row.index: self._raw(got) for row, got in zip(rows, generated, strict=True)}
 

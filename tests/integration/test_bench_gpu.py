@@ -12,8 +12,9 @@ def bench() -> ModuleType:
     return importlib.import_module("bench_gpu")
 
 
-def test_engine_and_plain_loop_are_asked_the_same(bench: ModuleType) -> None:
-    sizes = bench.Sizes(tiles=3, plain_tiles=2, new_tokens=5, queries=2, runs=1)
+@pytest.mark.parametrize("graphs", [False, True])
+def test_engine_and_plain_loop_are_asked_the_same(bench: ModuleType, graphs: bool) -> None:
+    sizes = bench.Sizes(tiles=3, plain_tiles=2, new_tokens=5, queries=2, runs=1, graphs=graphs)
     result = bench.measure_shape("tiny", sizes)
     details = result["details"]
     assert result["ratio"] > 0

@@ -1,18 +1,20 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny_models import save_qwen2_5_vl, save_qwen3_vl
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from t2s_core.errors import BadInput, MachineFault
 from t2s_core.ports import PromptRequest
-from t2s_core.prompters.greedy import _read_suffixes
 from t2s_core.prompters.prefix import image_positions
 from t2s_core.prompters.qwen_vl import QwenVlPrompter
+from t2s_core.prompters.rows import FixedRows, Rows
 from t2s_core.registry import load_prompter, prompter_profile
 from t2s_core.world.samples import samples
 
@@ -229,7 +231,7 @@ def test_logits_differ_by_rounding_only_between_batch_sizes(prompter: QwenVlProm
         prefix = prompter._prefix([REQUESTS[0].image], head)
         parts = [suffixes[i : i + rows] for i in range(0, len(suffixes), rows)]
         with torch.inference_mode():
-            return torch.cat([_read_suffixes(prompter._model, prefix, [0] * len(p), p, 0)[0] for p in parts])
+            return torch.cat([Rows(prompter._model, prefix, [0] * len(p), p, 0).logits for p in parts])
 
     whole = first_logits(len(QUERIES))
     assert whole.abs().max() > 1
@@ -294,3 +296,45 @@ def test_the_bundled_prompter_says_the_same_at_every_batch_size() -> None:
         bundled._model, bundled._processor, profile=bundled.profile, version="v", images_per_batch=1, rows_per_batch=1
     )
     assert one_by_one.reply(requests) == bundled.reply(requests)
+
+
+def test_fixed_rows_say_the_same_however_rows_end_and_room_runs_out(
+    prompter: QwenVlPrompter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prompting(*, graphs: bool) -> QwenVlPrompter:
+        profile = prompter.profile.model_copy(update={"max_new_tokens": 150})
+        made = QwenVlPrompter(prompter._model, prompter._processor, profile=profile, version="v", graphs=graphs)
+        monkeypatch.setattr(made, "_stops", lambda ids: len(ids) >= 20 + 13 * (sum(ids[:5]) % 10))
+        return made
+
+    want = prompting(graphs=False).reply(REQUESTS)
+    assert prompting(graphs=True).reply(REQUESTS) == want
+    assert len({reply.n_tokens for reply in want}) > 3
+    assert max(reply.n_tokens for reply in want) > 70
+
+
+def test_a_step_of_fixed_rows_asks_nothing_of_the_host_and_moves_no_tensor(prompter: QwenVlPrompter) -> None:
+    """Else a GPU could not replay it."""
+    head, suffixes = prompter._tokens(QUERIES)
+    rows_per_step: list[list[str]] = []
+
+    class Noted(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            rows_per_step[-1].append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with torch.inference_mode():
+        prefix = prompter._prefix([REQUESTS[0].image], head)
+        rows = FixedRows(prompter._model, prefix, [0] * len(QUERIES), suffixes, 0)
+        rows.advance()
+        held = (rows._token, rows._said, rows._position, rows._seen, rows._at, *(layer._keys for layer in rows._layers))
+        places = [tensor.data_ptr() for tensor in held]
+        for _ in range(2):
+            rows_per_step.append([])
+            with Noted():
+                rows._run()
+    assert [tensor.data_ptr() for tensor in held] == places
+    assert rows_per_step[0] == rows_per_step[1]
+    assert "aten.index_copy_.default" in rows_per_step[0]
+    for asking in ("_local_scalar_dense", "lift_fresh", "nonzero", "is_nonzero", "equal.default"):
+        assert not [op for op in rows_per_step[0] if asking in op]
