@@ -210,9 +210,10 @@ def _prefill_numbers(prompter: QwenVlPrompter, tiles: Sequence[TileImage], sizes
     """Vision tower and prefix of some images: operations as torch counts those of matrices, and their rate."""
     device = prompter._model.device  # noqa: SLF001
     images = [tile.image for tile in tiles]
-    head, _ = prompter._tokens(["a lake"])  # noqa: SLF001
+    ids, _ = prompter._tokens(["a lake"])  # noqa: SLF001
     seconds = []
     with torch.inference_mode():
+        head = prompter._head(ids)  # noqa: SLF001
         with FlopCounterMode(display=False) as counter:
             prompter._prefix(images, head)  # noqa: SLF001
         for _ in range(sizes.runs):

@@ -12,6 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 _SHARE = 0.7
 """Of free memory; the rest is for what the estimates leave out, and for fragments."""
+_CPU_BYTES = 2**31
 
 
 @dataclass(slots=True)
@@ -46,11 +47,12 @@ class BatchSize:
 
 
 def fitting(device: torch.device, *, bytes_each: int, most: int, on_cpu: int) -> int:
-    """How many of something fit into the free memory of a GPU, at least 1; on a CPU a size that suits its caches.
+    """How many of something go through at once, at least 1: what fits into the free memory of a GPU, `most` at most.
 
     Powers of two: a little more or less free memory gives the same batches, and so the same numbers to the last bit.
+    On a CPU more is no faster than what its caches hold, `on_cpu`; memory is what others want too, so a fixed 2 GiB.
     """
     if device.type != "cuda":
-        return on_cpu
+        return max(1, min(on_cpu, _CPU_BYTES // bytes_each))
     fits = min(most, int(_SHARE * free_bytes(device)) // bytes_each)
     return 1 << (max(1, fits).bit_length() - 1)

@@ -1,8 +1,8 @@
 """Torch devices: what they are called, and what their failures are."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -50,11 +50,9 @@ _NO_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator: can't alloc
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a device that this process may still take, what it holds without using it included."""
-    if device.type == "cuda":
-        free: int = torch.cuda.mem_get_info(device)[0]
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Memory of a CUDA device that this process may still take, what it holds without using it included."""
+    free: int = torch.cuda.mem_get_info(device)[0]
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 @contextmanager
@@ -77,9 +75,15 @@ def machine_faults(what: str, device: torch.device | None = None) -> Iterator[No
 
 
 def _memory(device: torch.device) -> str:
+    """Figures for the message; a CPU's are those that its system tells."""
     gib = 2**30
-    if device.type != "cuda":
-        return f" ({free_bytes(device) / gib:.1f} GiB of memory are free)"
-    total: int = torch.cuda.mem_get_info(device)[1]
-    held = torch.cuda.memory_allocated(device)
-    return f" ({device}: {free_bytes(device) / gib:.1f} of {total / gib:.1f} GiB free, {held / gib:.1f} held here)"
+    if device.type == "cuda":
+        total: int = torch.cuda.mem_get_info(device)[1]
+        held = torch.cuda.memory_allocated(device)
+        return f" ({device}: {free_bytes(device) / gib:.1f} of {total / gib:.1f} GiB free, {held / gib:.1f} held here)"
+    told = Path("/proc/meminfo")
+    if not told.exists():
+        return ""
+    kib = dict(line.split()[:2] for line in told.read_text().splitlines())
+    available_gib, all_gib = (int(kib[name]) / 2**20 for name in ("MemAvailable:", "MemTotal:"))
+    return f" ({available_gib:.1f} of {all_gib:.1f} GiB free)"

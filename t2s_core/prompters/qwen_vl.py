@@ -25,7 +25,7 @@ from t2s_core.profiles import PrompterProfile
 from t2s_core.prompters.chat import chat_messages, special_texts
 from t2s_core.prompters.greedy import Generated, continue_prefix
 from t2s_core.prompters.prefix import Layers, Prefix, compute_head, compute_prefix, joined
-from t2s_core.prompters.windows import batch_windows
+from t2s_core.prompters.vision import make_quick
 
 _END = "</answer>"
 _TAIL_TOKENS = 16
@@ -88,7 +88,7 @@ class QwenVlPrompter:
         self.profile = profile
         self.version = version
         self._model, self._processor, self._tokenizer = model, processor, processor.tokenizer
-        batch_windows(model.model.visual)
+        make_quick(model.model.visual)
         vision = model.config.vision_config
         patch_px = vision.patch_size * vision.spatial_merge_size
         if profile.model_px % patch_px:
@@ -125,7 +125,7 @@ class QwenVlPrompter:
             # transformers would go on with random numbers in their place.
             raise BadInput(f"{directory}: lacks the weights {', '.join(sorted(info['missing_keys'])[:3])}")
         with machine_faults(f"loading {version}"):
-            model = model.to(where).eval()
+            model = model.to(where).eval().requires_grad_(requires_grad=False)
         return cls(model, processor, profile=profile, version=version)
 
     @torch.inference_mode()
@@ -139,7 +139,8 @@ class QwenVlPrompter:
             return []
         replies: dict[int, RawReply] = {}
         with machine_faults(self.version, self._model.device):
-            head, suffixes = self._tokens([request.query for request in requests])
+            ids, suffixes = self._tokens([request.query for request in requests])
+            head = self._head(ids)
             groups = sorted(_grouped(requests), key=lambda group: group.key)
             start = 0
             while start < len(groups):
@@ -148,9 +149,7 @@ class QwenVlPrompter:
                 replies.update(self._answer(held, head, suffixes))
         return [replies[i] for i in range(len(requests))]
 
-    def _answer(
-        self, groups: Sequence[_Group], head: tuple[int, ...], suffixes: Sequence[list[int]]
-    ) -> dict[int, RawReply]:
+    def _answer(self, groups: Sequence[_Group], head: Layers, suffixes: Sequence[list[int]]) -> dict[int, RawReply]:
         """Replies to all questions about some images, by their place in the call; so are the suffixes."""
         images = [group.image for group in groups]
         prefix = joined([*self._images_per_batch.run(images, lambda part: self._prefix(part, head))])
@@ -175,10 +174,16 @@ class QwenVlPrompter:
         )
         return {row.index: self._raw(got) for row, got in zip(rows, generated, strict=True)}
 
-    def _prefix(self, images: Sequence[Image], head: tuple[int, ...]) -> Prefix:
+    def _head(self, ids: tuple[int, ...]) -> Layers:
+        """What the model remembers of the text before images: computed once, unless it is in training and changes."""
+        if any(weights.requires_grad for weights in self._model.parameters()):
+            return compute_head(self._model, ids)
+        if ids not in self._heads:
+            self._heads[ids] = compute_head(self._model, ids)
+        return self._heads[ids]
+
+    def _prefix(self, images: Sequence[Image], head: Layers) -> Prefix:
         """System text and images, (images,) in one batch: all have the same size, so nothing is padded."""
-        if head not in self._heads:
-            self._heads[head] = compute_head(self._model, head)
         side = self.profile.model_px
         squashed = [
             PillowImage.fromarray(image).resize((side, side), PillowImage.Resampling.LANCZOS) for image in images
@@ -187,7 +192,7 @@ class QwenVlPrompter:
         device = self._model.device
         return compute_prefix(
             self._model,
-            self._heads[head],
+            head,
             image_id=self._image_id,
             pixel_values=features["pixel_values"].to(device, self._model.dtype),
             image_grid_thw=features["image_grid_thw"].to(device),
@@ -216,7 +221,7 @@ class QwenVlPrompter:
             self._model.device,
             bytes_each=(tokens * token + activations) * self._model.dtype.itemsize,
             most=256,
-            on_cpu=32,
+            on_cpu=64,
         )
 
     def _tokens(self, queries: Sequence[str]) -> tuple[tuple[int, ...], list[list[int]]]:

@@ -202,7 +202,7 @@ def test_where_memory_runs_out_batches_halve_and_stay_small(
     assert short.reply(REQUESTS) == small
     assert max(tried) == 3
     refuse_more_than(0, prompter._model, monkeypatch)
-    with pytest.raises(MachineFault, match=r"can't allocate memory.* GiB of memory are free"):
+    with pytest.raises(MachineFault, match=r"can't allocate memory.* GiB free"):
         short.reply(REQUESTS)
 
 
@@ -228,7 +228,7 @@ def test_logits_differ_by_rounding_only_between_batch_sizes(prompter: QwenVlProm
 
     def first_logits(rows: int) -> torch.Tensor:
         head, suffixes = prompter._tokens(QUERIES)
-        prefix = prompter._prefix([REQUESTS[0].image], head)
+        prefix = prompter._prefix([REQUESTS[0].image], prompter._head(head))
         parts = [suffixes[i : i + rows] for i in range(0, len(suffixes), rows)]
         with torch.inference_mode():
             return torch.cat([Rows(prompter._model, prefix, [0] * len(p), p, 0).logits for p in parts])
@@ -253,6 +253,22 @@ def test_the_text_before_images_is_computed_once(prompter: QwenVlPrompter) -> No
     assert lengths.count((3, 16)) == 2  # the images, 4 x 4 merged patches each: without the text
 
 
+def test_a_model_in_training_is_asked_with_the_weights_it_has_now(directory: Path) -> None:
+    training = load_prompter(f"qwen_vl:{directory}")
+    assert isinstance(training, QwenVlPrompter)
+    training._model.requires_grad_(requires_grad=True)
+    before = training.reply(REQUESTS[:4])
+    with torch.no_grad():
+        for weights in training._model.model.language_model.parameters():
+            weights.data.mul_(1.5)
+    fresh = QwenVlPrompter(training._model, training._processor, profile=training.profile, version="v")
+    assert training.reply(REQUESTS[:4]) == fresh.reply(REQUESTS[:4])
+    ids, _ = training._tokens(QUERIES)
+    for (keys, _), (fresh_keys, _) in zip(training._head(ids), fresh._head(ids), strict=True):
+        torch.testing.assert_close(keys, fresh_keys)
+    assert training.reply(REQUESTS[:4]) != before
+
+
 def test_a_prefix_is_the_memory_of_text_and_image_read_in_one_pass(prompter: QwenVlPrompter) -> None:
     """Within 1e-4: with earlier keys, attention takes another kernel."""
     head, _ = prompter._tokens(QUERIES)
@@ -260,7 +276,7 @@ def test_a_prefix_is_the_memory_of_text_and_image_read_in_one_pass(prompter: Qwe
     features = prompter._processor.image_processor(images=[image], do_resize=False, return_tensors="pt")
     positions, after = image_positions(len(head), (4, 4))
     with torch.inference_mode():
-        prefix = prompter._prefix([REQUESTS[0].image], head)
+        prefix = prompter._prefix([REQUESTS[0].image], prompter._head(head))
         whole = prompter._model(
             input_ids=torch.tensor([[*head, *[prompter._image_id] * 16]]),
             position_ids=torch.cat([torch.arange(len(head)).expand(3, -1), positions], dim=1)[:, None],
@@ -324,7 +340,7 @@ def test_a_step_of_fixed_rows_asks_nothing_of_the_host_and_moves_no_tensor(promp
             return func(*args, **(kwargs or {}))
 
     with torch.inference_mode():
-        prefix = prompter._prefix([REQUESTS[0].image], head)
+        prefix = prompter._prefix([REQUESTS[0].image], prompter._head(head))
         rows = FixedRows(prompter._model, prefix, [0] * len(QUERIES), suffixes, 0)
         rows.advance()
         held = (rows._token, rows._said, rows._position, rows._seen, rows._at, *(layer._keys for layer in rows._layers))

@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from tiny_models import save_qwen2_5_vl, save_qwen3_vl
 from torch.nn import functional
 from transformers import AutoModelForImageTextToText
 
-from t2s_core.prompters.windows import NAME, _Windows, batch_windows
+from t2s_core.prompters.vision import NAME, _Windows, make_quick
 
 
 @settings(deadline=None)
@@ -34,6 +36,16 @@ def test_it_remembers_the_windows_of_the_last_inputs_and_of_no_others() -> None:
         assert len(windows._known) <= 2
 
 
+def refuse_once_quick(tower: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    convolve = tower.patch_embed.proj.forward
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        assert tower.config._attn_implementation != NAME
+        return convolve(pixels)
+
+    return forward
+
+
 @pytest.mark.parametrize("save", [save_qwen2_5_vl, save_qwen3_vl])
 def test_towers_see_the_same_with_far_fewer_calls(
     save: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -46,13 +58,14 @@ def test_towers_see_the_same_with_far_fewer_calls(
         return attend(*args, **settings)
 
     monkeypatch.setattr(functional, "scaled_dot_product_attention", counted)
+    monkeypatch.setattr(tower.patch_embed.proj, "forward", refuse_once_quick(tower))
     torch.manual_seed(0)
     grid = torch.tensor([[1, 10, 10]] * 3)  # windows of 4 x 4 patches: whole ones, halves and a quarter
     pixels = torch.randn(300, tower.config.in_channels * tower.config.temporal_patch_size * tower.config.patch_size**2)
     with torch.inference_mode():
         before = tower(pixels, grid).pooler_output
         plain = len(calls)
-        batch_windows(tower)
+        make_quick(tower)
         assert tower.config._attn_implementation == NAME
         calls.clear()
         after = tower(pixels, grid).pooler_output
@@ -65,5 +78,20 @@ def test_another_implementation_is_left_alone(tmp_path: Path) -> None:
     tower = AutoModelForImageTextToText.from_pretrained(
         save_qwen3_vl(tmp_path), attn_implementation="eager"
     ).model.visual
-    batch_windows(tower)
+    make_quick(tower)
     assert tower.config._attn_implementation == "eager"
+
+
+def test_a_copy_of_a_quick_tower_is_quick_with_weights_of_its_own(tmp_path: Path) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(save_qwen2_5_vl(tmp_path)).eval()
+    names = set(model.state_dict())
+    make_quick(model.model.visual)
+    assert set(model.state_dict()) == names
+    copied = deepcopy(model.model.visual)
+    with torch.no_grad():
+        copied.patch_embed.proj.weight.zero_()
+        assert not copied.patch_embed(torch.ones(2, 3 * 2 * 8 * 8)).any()
+        assert model.model.visual.patch_embed(torch.ones(2, 3 * 2 * 8 * 8)).any()
+    model.save_pretrained(tmp_path / "saved")
+    assert NAME not in (tmp_path / "saved" / "config.json").read_text()
+    AutoModelForImageTextToText.from_pretrained(tmp_path / "saved")
