@@ -6,6 +6,10 @@ Departures from `model.generate`:
   penalty on repetition punishes coordinates that happen to repeat.
 - A reply ends at `</answer>` as well as at an end token: what follows has no meaning for us.
 - Spellings of special tokens within a query are broken up: a query is untrusted and must not open a turn of its own.
+
+What else is in a batch changes nothing but roundings. Measured in float32: 5e-6 of logits up to 8, and none of the
+bundled prompter's replies to 192 tile-queries at 1, 4, 16 or 64 rows a batch. On a GPU the size of a batch follows the
+memory that is free when the model is loaded, in powers of two.
 """
 
 from collections.abc import Sequence

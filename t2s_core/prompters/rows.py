@@ -69,6 +69,8 @@ class RoomyLayer(DynamicLayer):
 class Rows:
     """The state of replies after their questions (suffixes) have been read, with the logits of their next tokens."""
 
+    _room = ROOM
+
     def __init__(
         self,
         model: Any,  # noqa: ANN401 -- transformers' models have no types to speak of
@@ -84,7 +86,7 @@ class Rows:
         self.owner = list(range(len(suffixes)))
         """Which reply a row belongs to."""
         self._model = model
-        self._layers = [RoomyLayer(keys[index], values[index], longest + ROOM) for keys, values in prefix.layers]
+        self._layers = [RoomyLayer(keys[index], values[index], longest + self._room) for keys, values in prefix.layers]
         self._cache = Cache(layers=[*self._layers])
         ids = torch.tensor([[pad_id] * (longest - len(suffix)) + list(suffix) for suffix in suffixes], device=device)
         lengths = torch.tensor([len(suffix) for suffix in suffixes], device=device)
@@ -149,6 +151,7 @@ class FixedRows(Rows):
     them. The step is recorded anew where rows are dropped and where room runs out. On a CPU it is called every time.
     """
 
+    _room = 4 * ROOM  # recording takes as long as several steps
     _step: Callable[[], None] | None = None
     """None where tensors have moved."""
     _warm = False
@@ -176,7 +179,7 @@ class FixedRows(Rows):
         at = torch.tensor([self._layers[0].length], device=self._token.device)
         for layer in self._layers:
             if layer.length == layer.capacity:
-                layer.make_room(ROOM)
+                layer.make_room(self._room)
             layer.at = at
         self._at, n_rows = at, len(self.owner)
         # (rows, 1, 1, capacity): transformers takes a mask of four axes as it is.

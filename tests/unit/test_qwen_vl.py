@@ -324,6 +324,7 @@ def test_fixed_rows_say_the_same_however_rows_end_and_room_runs_out(
         return made
 
     want = prompting(graphs=False).reply(REQUESTS)
+    monkeypatch.setattr(FixedRows, "_room", 40)
     assert prompting(graphs=True).reply(REQUESTS) == want
     assert len({reply.n_tokens for reply in want}) > 3
     assert max(reply.n_tokens for reply in want) > 70
