@@ -1,8 +1,11 @@
 """The method in one call: tiles and questions to instance prompts and masks."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 
@@ -73,12 +76,46 @@ class _Read:
     prompts_tile_px: tuple[InstancePrompt, ...] = ()
 
 
+@dataclass(slots=True)
+class EngineSeconds:
+    """Wall-clock seconds that an engine has spent since it was made, calls that raised included.
+
+    Each part ends with its results on the host or its device at rest (see `ports`), so that work which a GPU does
+    later is counted where it was asked for.
+    """
+
+    prompting_s: float = 0.0
+    encoding_s: float = 0.0
+    """The segmenter's image encoder."""
+    decoding_s: float = 0.0
+    """The segmenter's mask decoder."""
+
+    def since(self, earlier: "EngineSeconds") -> "EngineSeconds":
+        """What was spent since an earlier copy (`dataclasses.replace(engine.spent)`)."""
+        return EngineSeconds(
+            self.prompting_s - earlier.prompting_s,
+            self.encoding_s - earlier.encoding_s,
+            self.decoding_s - earlier.decoding_s,
+        )
+
+    @contextmanager
+    def on(self, part: Literal["prompting_s", "encoding_s", "decoding_s"]) -> Iterator[None]:
+        """Count what happens within."""
+        start_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, part, getattr(self, part) + time.perf_counter() - start_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """A prompter and a segmenter. One instance per worker process, never pickled, one thread at a time."""
 
     prompter: Prompter
     segmenter: Segmenter
+    spent: EngineSeconds = field(default_factory=EngineSeconds, compare=False)
+    """Only grows; what one call took is the difference of two copies."""
 
     def answer(self, tiles: Sequence[TileImage], questions: Sequence[Question]) -> list[TileAnswer]:
         """Ask every question of every tile; tile by tile, within a tile in the order of the questions.
@@ -92,7 +129,8 @@ class Engine:
 
         """
         requests = [PromptRequest(tile.key, tile.image, question.text) for tile in tiles for question in questions]
-        replies = self.prompter.reply(requests)
+        with self.spent.on("prompting_s"):
+            replies = self.prompter.reply(requests)
         if len(replies) != len(requests):
             raise ContractError(f"{self.prompter.version} gave {len(replies)} replies to {len(requests)} requests")
         n = len(questions)
@@ -141,13 +179,15 @@ class Engine:
         masks: list[list[InstanceLogits]] = [[] for _ in tiles]
         if not wanted:
             return masks
-        embeddings = self.segmenter.encode([tiles[i].image for i in wanted])
+        with self.spent.on("encoding_s"):
+            embeddings = self.segmenter.encode([tiles[i].image for i in wanted])
         frames = [tiles[i].frame_tile_px for i in wanted]
         if len(embeddings) != len(wanted) or list(embeddings.frames) != frames:
             raise ContractError(
                 f"{self.segmenter.version} encoded frames {list(embeddings.frames)} of images with frames {frames}"
             )
-        decoded = self.segmenter.decode(embeddings, [prompts_tile_px[i] for i in wanted])
+        with self.spent.on("decoding_s"):
+            decoded = self.segmenter.decode(embeddings, [prompts_tile_px[i] for i in wanted])
         if len(decoded) != len(wanted):
             raise ContractError(f"{self.segmenter.version} decoded {len(decoded)} images of {len(wanted)}")
         for i, found in zip(wanted, decoded, strict=True):

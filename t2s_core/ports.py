@@ -43,7 +43,9 @@ class RawReply:
 class Prompter(Protocol):
     """Text and pixels to a reply.
 
-    Deterministic: the same batch of requests gives the same replies. Reply i belongs to request i.
+    Deterministic: the same batch of requests gives the same replies, on one device at one batch size to the bit and in
+    whatever order. At another batch size sums are taken in another order: logits may differ in their last digits, and
+    a reply where two tokens are as likely as that. Reply i belongs to request i.
     A bad answer is a reply like any other; `MachineFault` is raised where no answer could be had.
     """
 
@@ -97,7 +99,10 @@ class Segmenter(Protocol):
         ...
 
     def encode(self, images: Sequence[Image]) -> Embeddings:
-        """Embed images of any sizes. One call costs one pass of the image encoder over the batch."""
+        """Embed images of any sizes. One call costs one pass of the image encoder over the batch.
+
+        Returns when the work is done, not when it is queued on a device: what it took and what failed is known here.
+        """
         ...
 
     def decode(

@@ -9,12 +9,23 @@ from typing import Any, Self
 import torch
 from transformers import AutoConfig, Sam2Model, SamModel
 
-from t2s_core.devices import machine_faults, resolve_device
+from t2s_core.batching import BatchSize
+from t2s_core.devices import machine_faults, resolve_device, wait_for
 from t2s_core.errors import BadInput, ContractError
 from t2s_core.ports import Embeddings, Image, InstanceLogits
 from t2s_core.profiles import SegmenterProfile
 from t2s_core.prompts import Frame, InstancePrompt
-from t2s_core.segmenters.pixels import IMAGENET_MEAN, IMAGENET_STD, Collected, prompt_batches, squash
+from t2s_core.segmenters.pixels import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Collected,
+    PlacedPrompt,
+    alike_prompts,
+    images_that_fit,
+    prompt_batch,
+    prompts_that_fit,
+    squash,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +51,8 @@ class HfSamSegmenter:
         version: str,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
-        images_per_batch: int = 8,
-        prompts_per_batch: int = 32,
+        images_per_batch: int | None = None,
+        prompts_per_batch: int | None = None,
     ) -> None:
         """Wrap a loaded model.
 
@@ -50,15 +61,18 @@ class HfSamSegmenter:
             version: Names it in results.
             mean: Of each channel, as its training normalised images (0 to 1).
             std: Likewise.
-            images_per_batch: Images in one pass of the encoder; bounds memory.
-            prompts_per_batch: Prompts in one pass of the decoder; bounds memory.
+            images_per_batch: Images in one pass of the encoder; bounds memory. None: as many as fit.
+            prompts_per_batch: Prompts in one pass of the decoder; bounds memory. None: as many as fit.
 
         """
         self.version = version
         self._model = model
         self._side_px = int(model.config.prompt_encoder_config.image_size)
         self._mean, self._std = mean, std
-        self._images_per_batch, self._prompts_per_batch = images_per_batch, prompts_per_batch
+        self._images_per_batch = BatchSize(
+            images_per_batch or images_that_fit(model.device, self._side_px, n_bytes=_bytes_of_an_image(model))
+        )
+        self._prompts_per_batch = BatchSize(prompts_per_batch or prompts_that_fit(model.device, self._side_px))
 
     @classmethod
     def load(cls, directory: Path, *, profile: SegmenterProfile, version: str, device: str = "cpu") -> Self:
@@ -87,27 +101,21 @@ class HfSamSegmenter:
         mean, std = _normalisation(directory)
         with machine_faults(f"loading {version}"):
             model = model.to(where).eval()
-        # A processor decodes from memory, and its cache holds the features of two prompts: more at once is no faster.
-        prompts_per_batch = 32 if where.type == "cuda" else 2
-        return cls(model, version=version, mean=mean, std=std, prompts_per_batch=prompts_per_batch)
+        return cls(model, version=version, mean=mean, std=std)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Image]) -> HfEmbeddings:
         """Embed images of any sizes, each squashed to the model's square."""
         frames = [Frame(image.shape[1], image.shape[0]) for image in images]
-        parts: list[list[torch.Tensor]] = []
-        with machine_faults(self.version):
-            for start in range(0, len(images), self._images_per_batch):
-                pixels = squash(
-                    images[start : start + self._images_per_batch],
-                    self._side_px,
-                    device=self._model.device,
-                    mean=self._mean,
-                    std=self._std,
-                )
-                features = self._model.get_image_embeddings(pixels)
-                parts.append(features if isinstance(features, list) else [features])
+        with machine_faults(self.version, self._model.device):
+            parts = [*self._images_per_batch.run(images, self._embed)]
+            wait_for(self._model.device)
             return HfEmbeddings(frames, [torch.cat(level) for level in zip(*parts, strict=True)])
+
+    def _embed(self, images: Sequence[Image]) -> list[torch.Tensor]:
+        pixels = squash(images, self._side_px, device=self._model.device, mean=self._mean, std=self._std)
+        features = self._model.get_image_embeddings(pixels)
+        return features if isinstance(features, list) else [features]
 
     @torch.inference_mode()
     def decode(
@@ -119,26 +127,33 @@ class HfSamSegmenter:
                 f"{self.version} cannot decode {type(embeddings).__name__}: another segmenter made them"
             )
         collected = Collected(prompts_tile_px)
-        with machine_faults(self.version):
-            for batch in prompt_batches(
-                embeddings.frames,
-                prompts_tile_px,
-                self._side_px,
-                device=self._model.device,
-                size=self._prompts_per_batch,
-            ):
-                # Each prompt is a row of its own with its image's features: no padding, whatever each image was asked.
-                index = torch.tensor(batch.images, device=self._model.device)
-                features = [level[index] for level in embeddings.features]
-                output = self._model(
-                    image_embeddings=features if len(features) > 1 else features[0],
-                    input_points=_one_object(batch.points_model_px),
-                    input_labels=_one_object(batch.labels),
-                    input_boxes=_one_object(batch.boxes_model_px),
-                    multimask_output=False,
-                )
-                collected.put(batch, output.pred_masks[:, 0, 0], output.iou_scores[:, 0, 0])
+        with machine_faults(self.version, self._model.device):
+            for alike in alike_prompts(embeddings.frames, prompts_tile_px, self._side_px):
+                for drawn in self._prompts_per_batch.run(alike, lambda part: self._draw(part, embeddings)):
+                    collected.put(*drawn)
         return collected.lists()
+
+    def _draw(
+        self, prompts: Sequence[PlacedPrompt], embeddings: HfEmbeddings
+    ) -> tuple[Sequence[PlacedPrompt], torch.Tensor, torch.Tensor]:
+        """The prompts, with their logits (n, h, w) and predicted IoUs (n,)."""
+        batch = prompt_batch(prompts, self._model.device)
+        # Each prompt is a row of its own with its image's features: no padding, whatever each image was asked.
+        index = torch.tensor([one.image for one in prompts], device=self._model.device)
+        features = [level[index] for level in embeddings.features]
+        output = self._model(
+            image_embeddings=features if len(features) > 1 else features[0],
+            input_points=_one_object(batch.points_model_px),
+            input_labels=_one_object(batch.labels),
+            input_boxes=_one_object(batch.boxes_model_px),
+            multimask_output=False,
+        )
+        return prompts, output.pred_masks[:, 0, 0], output.iou_scores[:, 0, 0]
+
+
+def _bytes_of_an_image(model: Any) -> int:  # noqa: ANN401
+    """Of 1024 px: SAM's global layers hold the scores of all pairs of patches, SAM 2 has windows."""
+    return 4_000_000_000 if isinstance(model, SamModel) else 1_000_000_000
 
 
 def _one_object(rows: torch.Tensor | None) -> torch.Tensor | None:

@@ -13,7 +13,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from tiny_models import sam2_model, sam_model, save_segmenter
 from transformers import SamModel
 
-from t2s_core.errors import ContractError
+from t2s_core.errors import ContractError, MachineFault
 from t2s_core.ports import Segmenter
 from t2s_core.prompts import Frame, InstancePrompt
 from t2s_core.registry import check_segmenter, load_segmenter, segmenter_version
@@ -209,6 +209,55 @@ def test_embeddings_of_another_segmenter_are_refused() -> None:
         hf.decode(meta.encode(IMAGES), PROMPTS)
     with pytest.raises(ContractError, match="HfEmbeddings"):
         meta.decode(hf.encode(IMAGES), PROMPTS)
+
+
+@pytest.mark.parametrize("kind", ["sam", "sam2", "meta"])
+def test_where_memory_runs_out_batches_halve_and_stay_small(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def segmenter(images_per_batch: int, prompts_per_batch: int) -> HfSamSegmenter | MetaSamSegmenter:
+        sizes = {"images_per_batch": images_per_batch, "prompts_per_batch": prompts_per_batch}
+        if kind == "meta":
+            return MetaSamSegmenter(meta_of(sam_model()), version="meta@1", **sizes)
+        return HfSamSegmenter(sam_model() if kind == "sam" else sam2_model(), version="hf@1", **sizes)
+
+    prompts = [[prompt(10 * i + j, frame) for j in range(5)] for i, frame in enumerate(FRAMES)]
+    small = segmenter(1, 2)
+    short = segmenter(4, 5)
+    module = short._sam if isinstance(short, MetaSamSegmenter) else short._model
+    decoder = module.mask_decoder
+    encoder = module.image_encoder if kind == "meta" else module.vision_encoder
+    tried: list[tuple[str, int]] = []
+
+    def limit(part: torch.nn.Module, name: str, most: int, rows_of: Callable[..., int]) -> None:
+        forward = part.forward
+
+        def limited(*args: torch.Tensor, **inputs: torch.Tensor) -> object:
+            tried.append((name, rows_of(*args, **inputs)))
+            if tried[-1][1] > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+            return forward(*args, **inputs)
+
+        monkeypatch.setattr(part, "forward", limited)
+
+    limit(encoder, "images", 1, lambda pixels, **_: len(pixels))
+    limit(decoder, "prompts", 2, lambda **inputs: len(inputs["sparse_prompt_embeddings"]))
+    for _ in range(2):
+        tried.clear()
+        found = short.decode(short.encode(IMAGES), prompts)
+        for mask, expected in zip(chain(*found), chain(*small.decode(small.encode(IMAGES), prompts)), strict=True):
+            np.testing.assert_array_equal(mask.logits, expected.logits)
+            assert mask.predicted_iou == expected.predicted_iou
+    assert max(n for name, n in tried if name == "images") == 1
+    assert max(n for name, n in tried if name == "prompts") == 2
+    limit(decoder, "prompts", 0, lambda **inputs: len(inputs["sparse_prompt_embeddings"]))
+    with pytest.raises(MachineFault, match=r"CUDA out of memory.* GiB free"):
+        short.decode(short.encode(IMAGES), prompts)
+
+
+def test_masks_are_the_same_to_the_bit_every_time(segmenter: Segmenter) -> None:
+    first, second = (segmenter.decode(segmenter.encode(IMAGES), PROMPTS) for _ in range(2))
+    for one, other in zip(chain(*first), chain(*second), strict=True):
+        np.testing.assert_array_equal(one.logits, other.logits)
+        assert one.predicted_iou == other.predicted_iou
 
 
 def test_chunks_change_nothing() -> None:

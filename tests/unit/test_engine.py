@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fakes import BoxSegmenter, ScriptedPrompter, fake_profile, reply_text
 
-from t2s_core.engine import AnswerStatus, Engine, Question, TileImage
+from t2s_core.engine import AnswerStatus, Engine, EngineSeconds, Question, TileImage
 from t2s_core.errors import ContractError, MachineFault
 from t2s_core.ports import InstanceLogits
 from t2s_core.prompts import InstancePrompt
@@ -110,3 +110,37 @@ def test_broken_promises_are_contract_errors() -> None:
 
     with pytest.raises(ContractError, match="masks to 3 prompts"):
         Engine(ScriptedPrompter(script), Lossy()).answer(TILES, QUESTIONS)
+
+
+def test_seconds_are_counted_by_part_even_where_a_call_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+
+    def passing(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    class SlowPrompter(ScriptedPrompter):
+        def reply(self, *args):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN202
+            passing(1.0)
+            return super().reply(*args)
+
+    class SlowSegmenter(BoxSegmenter):
+        def encode(self, *args):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN202
+            passing(0.5)
+            return super().encode(*args)
+
+        def decode(self, *args):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN202
+            passing(0.25)
+            if len(self.decoded) == 1:
+                raise MachineFault("gone")
+            return super().decode(*args)
+
+    monkeypatch.setattr("t2s_core.engine.time.perf_counter", lambda: now_s)
+    engine = Engine(SlowPrompter(script), SlowSegmenter())
+    engine.answer(TILES, QUESTIONS)
+    assert engine.spent == EngineSeconds(1.0, 0.5, 0.25)
+    first = replace(engine.spent)
+    with pytest.raises(MachineFault):
+        engine.answer(TILES, QUESTIONS)
+    assert engine.spent == EngineSeconds(2.0, 1.0, 0.5)
+    assert engine.spent.since(first) == EngineSeconds(1.0, 0.5, 0.25)
