@@ -59,7 +59,7 @@ def read_bands(
     """
     distinct = list(dict.fromkeys(scene.bands))
     bands = _read(dataset, scene, window_scene_px, distinct, out_shape, resampling=resampling)
-    return bands[[distinct.index(b) for b in scene.bands]]
+    return bands if len(distinct) == len(scene.bands) else bands[[distinct.index(b) for b in scene.bands]]
 
 
 def valid_pixels(dataset: Any, scene: Scene, window_scene_px: Window, bands: NDArray[Any]) -> NDArray[np.bool_]:  # noqa: ANN401
@@ -67,11 +67,34 @@ def valid_pixels(dataset: Any, scene: Scene, window_scene_px: Window, bands: NDA
 
     `bands` is what `read_bands` gave for the same window: masks are read at its resolution. See `NodataRule`.
     """
+    return valid_values(scene, bands) & outside_pixels(dataset, scene, window_scene_px, bands.shape[1:])
+
+
+def valid_values(scene: Scene, bands: NDArray[Any]) -> NDArray[np.bool_]:
+    """(height, width) of `bands`, True where their values are data, whatever masks say."""
     shape: tuple[int, int] = bands.shape[1:]
     valid = np.isfinite(bands).all(axis=0) if bands.dtype.kind == "f" else np.ones(shape, dtype=np.bool_)
     if scene.nodata.kind == "value":
         valid &= ~(bands == scene.nodata.value).all(axis=0)
-    return valid & _outside_pixels(dataset, scene, window_scene_px, shape)
+    return valid
+
+
+def outside_pixels(
+    dataset: Any,  # noqa: ANN401
+    scene: Scene,
+    window_scene_px: Window,
+    shape: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """(height, width), `shape`: what mask and alpha bands say; True is data. True all over where there is neither."""
+    if scene.nodata.kind == "alpha" or scene.warped:  # a warp's footprint is in its alpha band
+        alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1
+        mask = _read(dataset, scene, window_scene_px, [alpha], shape)[0]
+    elif scene.nodata.kind == "mask":
+        with _decoding(scene, window_scene_px):
+            mask = dataset.read_masks(scene.bands[0], window=_rasterio_window(window_scene_px), out_shape=shape)
+    else:
+        return np.ones(shape, dtype=np.bool_)
+    return np.asarray(mask != 0, dtype=np.bool_)
 
 
 def native_valid(dataset: Any, scene: Scene, window_scene_px: Window) -> NDArray[np.bool_]:  # noqa: ANN401
@@ -83,7 +106,7 @@ def native_valid(dataset: Any, scene: Scene, window_scene_px: Window) -> NDArray
         x0, y0, x1, y1 = window_scene_px
         strips = [Window(x0, y, x1, min(y + _STRIP_PX, y1)) for y in range(y0, y1, _STRIP_PX)]
         return np.concatenate([valid_pixels(dataset, scene, s, read_bands(dataset, scene, s)) for s in strips])
-    return _outside_pixels(dataset, scene, window_scene_px, (window_scene_px.height, window_scene_px.width))
+    return outside_pixels(dataset, scene, window_scene_px, (window_scene_px.height, window_scene_px.width))
 
 
 def palette(dataset: Any, scene: Scene) -> NDArray[np.uint8] | None:  # noqa: ANN401
@@ -96,24 +119,6 @@ def palette(dataset: Any, scene: Scene) -> NDArray[np.uint8] | None:  # noqa: AN
     for index, rgba in entries.items():
         table[index] = rgba[:3]
     return table
-
-
-def _outside_pixels(
-    dataset: Any,  # noqa: ANN401
-    scene: Scene,
-    window_scene_px: Window,
-    shape: tuple[int, int],
-) -> NDArray[np.bool_]:
-    """What mask and alpha bands say: True is data."""
-    if scene.nodata.kind == "alpha" or scene.warped:  # a warp's footprint is in its alpha band
-        alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1
-        mask = _read(dataset, scene, window_scene_px, [alpha], shape)[0]
-    elif scene.nodata.kind == "mask":
-        with _decoding(scene, window_scene_px):
-            mask = dataset.read_masks(scene.bands[0], window=_rasterio_window(window_scene_px), out_shape=shape)
-    else:
-        return np.ones(shape, dtype=np.bool_)
-    return np.asarray(mask != 0, dtype=np.bool_)
 
 
 def _read(

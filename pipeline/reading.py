@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.normalise import Stretch
 from pipeline.plan import Batch, PlannedTile
-from pipeline.read import TilePixels, UnreadablePixels, open_scene, read_window
+from pipeline.read import TilePixels, UnreadablePixels, open_scene, read_windows, together
 from pipeline.scenes import Scene
 from pipeline.tiling import Window
 
@@ -54,10 +54,11 @@ class _SceneReader:
     def read(self, windows_scene_px: Sequence[Window]) -> list[TilePixels | str]:
         """Each window's pixels, or the reason why it has none."""
         try:
-            self._open()
+            dataset = self._open()
         except UnreadablePixels as error:
             return [str(error)] * len(windows_scene_px)
-        return [self._read_one(window) for window in windows_scene_px]
+        groups = together(dataset, windows_scene_px, self._tile_px)
+        return [pixels for group in groups for pixels in self._read(group)]
 
     def close(self) -> None:
         self._opened.close()
@@ -68,13 +69,16 @@ class _SceneReader:
             self._dataset = self._opened.enter_context(open_scene(self._scene))
         return self._dataset
 
-    def _read_one(self, window: Window) -> TilePixels | str:
+    def _read(self, windows_scene_px: Sequence[Window]) -> list[TilePixels | str]:
+        """After damage each window is read alone: only those that touch it fail."""
         try:
-            return read_window(self._open(), self._scene, window, self._tile_px, self._stretch)
+            return [*read_windows(self._open(), self._scene, windows_scene_px, self._tile_px, self._stretch)]
         except UnreadablePixels as error:
-            # libjpeg fills damaged blocks up with grey and GDAL keeps them: read again, they would raise no complaint
+            # GDAL keeps blocks that libjpeg filled up with grey: another reading would raise no complaint
             self.close()
-            return str(error)
+            if len(windows_scene_px) == 1:
+                return [str(error)]
+        return [pixels for window in windows_scene_px for pixels in self._read([window])]
 
 
 def _within_aoi(tile: PlannedTile, pixels: TilePixels | str) -> TilePixels | str:
