@@ -72,10 +72,12 @@ def valid_pixels(dataset: Any, scene: Scene, window_scene_px: Window, bands: NDA
 
 def valid_values(scene: Scene, bands: NDArray[Any]) -> NDArray[np.bool_]:
     """(height, width) of `bands`, True where their values are data, whatever masks say."""
-    shape: tuple[int, int] = bands.shape[1:]
-    valid = np.isfinite(bands).all(axis=0) if bands.dtype.kind == "f" else np.ones(shape, dtype=np.bool_)
+    valid = np.ones(bands.shape[1:], dtype=np.bool_)
+    if bands.dtype.kind == "f":
+        for band in bands:
+            valid &= np.isfinite(band)
     if scene.nodata.kind == "value":
-        valid &= ~(bands == scene.nodata.value).all(axis=0)
+        valid &= ~_all_equal(bands, scene.nodata.value)
     return valid
 
 
@@ -119,6 +121,19 @@ def palette(dataset: Any, scene: Scene) -> NDArray[np.uint8] | None:  # noqa: AN
     for index, rgba in entries.items():
         table[index] = rgba[:3]
     return table
+
+
+def _all_equal(bands: NDArray[Any], value: float | None) -> NDArray[np.bool_]:
+    """(height, width): True where every band has the value."""
+    assert value is not None
+    # NumPy would turn integers into floats to compare them with one
+    same = int(value) if bands.dtype.kind in "iu" and value.is_integer() else value
+    equal: NDArray[np.bool_] = bands[0] == same
+    for band in bands[1:]:
+        if not equal.any():
+            break
+        equal &= band == same
+    return equal
 
 
 def _read(
