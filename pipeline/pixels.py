@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
-from pipeline.rasters import default_warp, open_raster, version_of
+from pipeline.rasters import UNFETCHED, default_warp, open_raster, version_of
 from pipeline.scenes import Scene
 from pipeline.tiling import Window
 from t2s_core.errors import T2sError
@@ -34,7 +34,7 @@ def open_scene(scene: Scene) -> Iterator[Any]:
     """
     with ExitStack() as stack:
         try:
-            dataset = stack.enter_context(open_raster(scene.href))
+            dataset = stack.enter_context(open_raster(scene.href, at_once=True))
             version = version_of(scene.href, dataset)
             opened = stack.enter_context(default_warp(dataset)) if scene.warped else dataset
         except (RasterioError, OSError) as error:
@@ -160,23 +160,29 @@ def _rasterio_window(window_scene_px: Window) -> RasterioWindow:
 def _decoding(scene: Scene, window_scene_px: Window) -> Iterator[None]:
     """Turns what goes wrong while GDAL decodes into `UnreadablePixels`."""
     where = f"window {tuple(window_scene_px)}; {scene.href}"
-    complaints = _JpegComplaints()
-    log = logging.getLogger("rasterio._err")
-    log.addHandler(complaints)
+    complaints = _Complaints()
+    for log in _COMPLAINING:
+        log.addHandler(complaints)
     try:
         yield
     except (RasterioIOError, OSError) as error:
-        raise UnreadablePixels(f"pixels cannot be read: {_reason(error.__cause__ or error)}; {where}") from error
+        reason = complaints.texts[0] if complaints.texts else _reason(error.__cause__ or error)
+        raise UnreadablePixels(f"pixels cannot be read: {reason}; {where}") from error
     finally:
-        log.removeHandler(complaints)
+        for log in _COMPLAINING:
+            log.removeHandler(complaints)
     if complaints.texts:
         raise UnreadablePixels(f"pixels are damaged: {complaints.texts[0]}; {where}")
 
 
-class _JpegComplaints(logging.Handler):
-    """libjpeg only warns where data is damaged, and fills up with grey. rasterio logs the warning: the one trace of it.
+_COMPLAINING = (logging.getLogger("rasterio._err"), UNFETCHED)
 
-    GDAL keeps decoded blocks, so a second window over the same damage may get no warning; the first has failed by then.
+
+class _Complaints(logging.Handler):
+    """What is only logged where pixels are not what they should be, of this thread.
+
+    libjpeg warns where data is damaged, and fills up with grey; rasterio logs the warning: the one trace of it. GDAL
+    keeps decoded blocks, so a second reading of the same damage may get no warning: open the scene anew before it.
     """
 
     def __init__(self) -> None:
@@ -186,7 +192,8 @@ class _JpegComplaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.thread == self._thread and "JPEG" in text and ("Corrupt" in text or "Premature" in text):
+        of_jpeg = "JPEG" in text and ("Corrupt" in text or "Premature" in text)
+        if record.thread == self._thread and (of_jpeg or record.name == UNFETCHED.name):
             self.texts.append(" ".join(text.split()))
 
 

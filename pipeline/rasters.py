@@ -12,17 +12,20 @@ from typing import Any, Self
 import fsspec
 import rasterio
 from rasterio._err import CPLE_BaseError
-from rasterio.abc import MultiByteRangeResourceContainer
+from rasterio.abc import FileContainer, MultiByteRangeResourceContainer
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioIOError
+from rasterio.session import DummySession
 from rasterio.vrt import WarpedVRT
 
 logger = logging.getLogger(__name__)
+UNFETCHED = logger.getChild("unfetched")
+"""Hears, in the thread that reads, of bytes of a remote file that could not be had: see `_RemoteFile`."""
 
 DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG")
 """GDAL drivers that may look at a file. All others stay shut: formats nobody asked for are only a way to attack us."""
 
-_BLOCK_BYTES = 64 * 1024
+_BLOCK_BYTES = 256 * 1024
 _CACHE_BYTES = 256 * 2**20
 """Decoded blocks that a process keeps: two rows of 512 px blocks of three 16-bit bands, 40,000 px wide. GDAL's own
 choice, a twentieth of the machine, is too much where there is a process for each of many cores."""
@@ -35,14 +38,24 @@ def is_url(href: str) -> bool:
 
 
 @contextmanager
-def open_raster(href: str, **options: Any) -> Iterator[Any]:  # noqa: ANN401 -- GDAL's open options
+def open_raster(href: str, *, at_once: bool = False, overview_level: int | None = None) -> Iterator[Any]:
     """A `rasterio.DatasetReader`, for one thread. Raises `RasterioIOError` where no driver of `DRIVERS` reads the file.
 
     URLs are read through fsspec, as outputs are written, so that one set of credentials serves both. Files beside them
     (`.msk`, `.ovr`, `.aux.xml`) are not looked for: a URL means what is in the file.
+
+    Args:
+        href: a path or a URL.
+        at_once: all blocks of a window are asked for together, which only who listens to `UNFETCHED` may ask for.
+        overview_level: from 0, where an overview is to be opened in place of the raster.
     """
-    opener = {"opener": _RemoteFiles(href)} if is_url(href) else {}
-    with rasterio.Env(**_settings(href)), _first_that_opens(href, {**opener, **options}) as dataset:
+    files = _RemoteFilesAtOnce if at_once else _RemoteFiles
+    options: dict[str, Any] = {"opener": files(href)} if is_url(href) else {}
+    if overview_level is not None:
+        options["overview_level"] = overview_level
+    # credentials are fsspec's business: no session, for rasterio would make one of boto3 each time
+    env = rasterio.Env(session=DummySession(), **_settings(href))
+    with env, _first_that_opens(href, options) as dataset:
         yield dataset
 
 
@@ -142,16 +155,25 @@ class _RemoteFile:
     """One open object, of which GDAL asks all blocks of a window at once."""
 
     def __init__(self, fs: Any, path: str) -> None:  # noqa: ANN401 -- fsspec ships no types
-        self._fs, self._path = fs, path
-        # small blocks: fsspec's own read-ahead fetches 50 MB for one header
-        self._file = fs.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="blockcache")
+        self._fs, self._path, self._file = fs, path, _open(fs, path)
 
     def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
-        """Concurrently. GDAL has joined ranges that follow one another."""
+        """Concurrently. GDAL has joined ranges that follow one another.
+
+        Raises nothing, for rasterio would leave the exception pending in the interpreter: where bytes cannot be had,
+        the reason goes to `UNFETCHED` and zeros stand in for the bytes.
+        """
         ends = [offset + size for offset, size in zip(offsets, sizes, strict=True)]
-        paths = [self._path] * len(offsets)
-        found: list[bytes] = self._fs.cat_ranges(paths, offsets, ends, on_error="raise")
-        return found
+        try:
+            found = self._fs.cat_ranges([self._path] * len(offsets), offsets, ends, on_error="raise")
+        except Exception as error:  # noqa: BLE001 -- every store's client raises its own kinds
+            UNFETCHED.error("cannot be fetched: %s", repr(error))
+            found = []
+        if [len(part) for part in found] == sizes:
+            return [bytes(part) for part in found]
+        if found:
+            UNFETCHED.error("is shorter than its header says: bytes %d to %d are missing", offsets[-1], ends[-1])
+        return [bytes(size) for size in sizes]
 
     def read(self, n: int = -1) -> bytes:
         return bytes(self._file.read(n))
@@ -172,14 +194,19 @@ class _RemoteFile:
         self.close()
 
 
-class _RemoteFiles(MultiByteRangeResourceContainer):  # type: ignore[misc]
+def _open(fs: Any, path: str) -> Any:  # noqa: ANN401
+    # small blocks: fsspec's own read-ahead fetches 50 MB for one header
+    return fs.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="blockcache")
+
+
+class _RemoteFiles(FileContainer):  # type: ignore[misc]
     """What rasterio needs of a filesystem."""
 
     def __init__(self, href: str) -> None:
         self._fs, _ = fsspec.core.url_to_fs(href)
 
-    def open(self, path: str, mode: str = "r", **_: Any) -> _RemoteFile:  # noqa: ANN401, ARG002
-        return _RemoteFile(self._fs, path)
+    def open(self, path: str, mode: str = "r", **_: Any) -> Any:  # noqa: ANN401, ARG002
+        return _open(self._fs, path)
 
     def isfile(self, path: str) -> bool:
         try:  # over http(s), fsspec's `isfile` would begin to fetch the file
@@ -201,3 +228,8 @@ class _RemoteFiles(MultiByteRangeResourceContainer):  # type: ignore[misc]
 
     def rm(self, path: str) -> None:
         raise PermissionError(f"{path}: scenes are only read")
+
+
+class _RemoteFilesAtOnce(_RemoteFiles, MultiByteRangeResourceContainer):  # type: ignore[misc]
+    def open(self, path: str, mode: str = "r", **_: Any) -> _RemoteFile:  # noqa: ANN401, ARG002
+        return _RemoteFile(self._fs, path)
