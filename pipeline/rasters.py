@@ -167,12 +167,12 @@ class _RemoteFile:
         try:
             found = self._fs.cat_ranges([self._path] * len(offsets), offsets, ends, on_error="raise")
         except Exception as error:  # noqa: BLE001 -- every store's client raises its own kinds
-            UNFETCHED.error("cannot be fetched: %s", repr(error))
+            UNFETCHED.error("bytes cannot be fetched: %s", repr(error))
             found = []
         if [len(part) for part in found] == sizes:
             return [bytes(part) for part in found]
         if found:
-            UNFETCHED.error("is shorter than its header says: bytes %d to %d are missing", offsets[-1], ends[-1])
+            UNFETCHED.error("the file ends before byte %d, which its header names", max(ends))
         return [bytes(size) for size in sizes]
 
     def read(self, n: int = -1) -> bytes:
