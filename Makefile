@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-.PHONY: setup demo test check bench lock clean
+.PHONY: setup demo test check bench peers lock clean
 
 setup: $(VENV)/.installed
 
@@ -30,8 +30,12 @@ check: setup  ## style, types, layers
 bench: setup  ## make bench BENCH=name runs one
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
+peers: setup  ## what some benchmarks are measured against, in .peers
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .peers
+	$(BIN)/uv pip install --quiet --python .peers/bin/python -r benchmarks/peers.in
+
 lock: setup  ## refresh requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra s3 --extra train --universal --generate-hashes --python-version 3.11 -o requirements.lock
 
 clean:
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .peers out .mypy_cache .ruff_cache .pytest_cache

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ _SAMPLE_PX = 4_000_000
 _SPREAD = 8
 """Spread blocks per axis: 64 in all."""
 _BLOCK_PX = 256
+_TABLE_BYTES = 2
+"""Integers of so many bytes have few enough values to look each up, which takes a tenth of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,34 @@ def apply(stretch: Stretch, bands: NDArray[Any]) -> NDArray[np.uint8]:
             bands if bands.dtype == np.uint8 else np.nan_to_num(bands).clip(0, 255).astype(np.uint8)
         )
         return as_is
-    low = np.array(stretch.low)[:, None, None]
-    span = np.array(stretch.high)[:, None, None] - low
-    above = bands.astype(np.float64) - low
-    with np.errstate(over="ignore"):  # a tiny span: infinite shares are clipped like any other
-        share = np.where(span != 0, above / np.where(span != 0, span, 1.0), (np.sign(above) + 1) / 2)
-    stretched: NDArray[np.uint8] = np.rint(np.nan_to_num(share).clip(0, 1) * 255).astype(np.uint8)
+    stretched = np.empty(bands.shape, np.uint8)
+    for band, low, high, out in zip(bands, stretch.low, stretch.high, stretched, strict=True):
+        if band.dtype.kind in "iu" and band.dtype.itemsize <= _TABLE_BYTES:
+            np.take(_table(low, high, band.dtype.name), band.view(f"u{band.dtype.itemsize}"), out=out, mode="clip")
+        else:
+            out[:] = _stretched(band, low, high)
+    return stretched
+
+
+@lru_cache(maxsize=8)
+def _table(low: float, high: float, dtype: str) -> NDArray[np.uint8]:
+    """What each value of a small integer type becomes, by its bits read as an unsigned number."""
+    n_bytes = np.dtype(dtype).itemsize
+    return _stretched(np.arange(2 ** (8 * n_bytes), dtype=f"u{n_bytes}").view(dtype), low, high)
+
+
+def _stretched(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    share = values.astype(np.float64)
+    share -= low
+    if low == high:
+        share = (np.sign(share) + 1) / 2
+    else:
+        with np.errstate(over="ignore"):  # a tiny span: infinite shares are clipped like any other
+            share /= high - low
+    np.nan_to_num(share, copy=False)
+    share.clip(0, 1, out=share)
+    share *= 255
+    stretched: NDArray[np.uint8] = np.rint(share, out=share).astype(np.uint8)
     return stretched
 
 

@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
-from pipeline.rasters import default_warp, open_raster, version_of
+from pipeline.rasters import UNFETCHED, default_warp, open_raster, version_of
 from pipeline.scenes import Scene
 from pipeline.tiling import Window
 from t2s_core.errors import T2sError
@@ -34,7 +34,7 @@ def open_scene(scene: Scene) -> Iterator[Any]:
     """
     with ExitStack() as stack:
         try:
-            dataset = stack.enter_context(open_raster(scene.href))
+            dataset = stack.enter_context(open_raster(scene.href, at_once=True))
             version = version_of(scene.href, dataset)
             opened = stack.enter_context(default_warp(dataset)) if scene.warped else dataset
         except (RasterioError, OSError) as error:
@@ -59,7 +59,7 @@ def read_bands(
     """
     distinct = list(dict.fromkeys(scene.bands))
     bands = _read(dataset, scene, window_scene_px, distinct, out_shape, resampling=resampling)
-    return bands[[distinct.index(b) for b in scene.bands]]
+    return bands if len(distinct) == len(scene.bands) else bands[[distinct.index(b) for b in scene.bands]]
 
 
 def valid_pixels(dataset: Any, scene: Scene, window_scene_px: Window, bands: NDArray[Any]) -> NDArray[np.bool_]:  # noqa: ANN401
@@ -67,11 +67,36 @@ def valid_pixels(dataset: Any, scene: Scene, window_scene_px: Window, bands: NDA
 
     `bands` is what `read_bands` gave for the same window: masks are read at its resolution. See `NodataRule`.
     """
-    shape: tuple[int, int] = bands.shape[1:]
-    valid = np.isfinite(bands).all(axis=0) if bands.dtype.kind == "f" else np.ones(shape, dtype=np.bool_)
+    return valid_values(scene, bands) & outside_pixels(dataset, scene, window_scene_px, bands.shape[1:])
+
+
+def valid_values(scene: Scene, bands: NDArray[Any]) -> NDArray[np.bool_]:
+    """(height, width) of `bands`, True where their values are data, whatever masks say."""
+    valid = np.ones(bands.shape[1:], dtype=np.bool_)
+    if bands.dtype.kind == "f":
+        for band in bands:
+            valid &= np.isfinite(band)
     if scene.nodata.kind == "value":
-        valid &= ~(bands == scene.nodata.value).all(axis=0)
-    return valid & _outside_pixels(dataset, scene, window_scene_px, shape)
+        valid &= ~_all_equal(bands, scene.nodata.value)
+    return valid
+
+
+def outside_pixels(
+    dataset: Any,  # noqa: ANN401
+    scene: Scene,
+    window_scene_px: Window,
+    shape: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """(height, width), `shape`: what mask and alpha bands say; True is data. True all over where there is neither."""
+    if scene.nodata.kind == "alpha" or scene.warped:  # a warp's footprint is in its alpha band
+        alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1
+        mask = _read(dataset, scene, window_scene_px, [alpha], shape)[0]
+    elif scene.nodata.kind == "mask":
+        with _decoding(scene, window_scene_px):
+            mask = dataset.read_masks(scene.bands[0], window=_rasterio_window(window_scene_px), out_shape=shape)
+    else:
+        return np.ones(shape, dtype=np.bool_)
+    return np.asarray(mask != 0, dtype=np.bool_)
 
 
 def native_valid(dataset: Any, scene: Scene, window_scene_px: Window) -> NDArray[np.bool_]:  # noqa: ANN401
@@ -83,7 +108,7 @@ def native_valid(dataset: Any, scene: Scene, window_scene_px: Window) -> NDArray
         x0, y0, x1, y1 = window_scene_px
         strips = [Window(x0, y, x1, min(y + _STRIP_PX, y1)) for y in range(y0, y1, _STRIP_PX)]
         return np.concatenate([valid_pixels(dataset, scene, s, read_bands(dataset, scene, s)) for s in strips])
-    return _outside_pixels(dataset, scene, window_scene_px, (window_scene_px.height, window_scene_px.width))
+    return outside_pixels(dataset, scene, window_scene_px, (window_scene_px.height, window_scene_px.width))
 
 
 def palette(dataset: Any, scene: Scene) -> NDArray[np.uint8] | None:  # noqa: ANN401
@@ -98,22 +123,17 @@ def palette(dataset: Any, scene: Scene) -> NDArray[np.uint8] | None:  # noqa: AN
     return table
 
 
-def _outside_pixels(
-    dataset: Any,  # noqa: ANN401
-    scene: Scene,
-    window_scene_px: Window,
-    shape: tuple[int, int],
-) -> NDArray[np.bool_]:
-    """What mask and alpha bands say: True is data."""
-    if scene.nodata.kind == "alpha" or scene.warped:  # a warp's footprint is in its alpha band
-        alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1
-        mask = _read(dataset, scene, window_scene_px, [alpha], shape)[0]
-    elif scene.nodata.kind == "mask":
-        with _decoding(scene, window_scene_px):
-            mask = dataset.read_masks(scene.bands[0], window=_rasterio_window(window_scene_px), out_shape=shape)
-    else:
-        return np.ones(shape, dtype=np.bool_)
-    return np.asarray(mask != 0, dtype=np.bool_)
+def _all_equal(bands: NDArray[Any], value: float | None) -> NDArray[np.bool_]:
+    """(height, width): True where every band has the value."""
+    assert value is not None
+    # NumPy would turn integers into floats to compare them with one
+    same = int(value) if bands.dtype.kind in "iu" and value.is_integer() else value
+    equal: NDArray[np.bool_] = bands[0] == same
+    for band in bands[1:]:
+        if not equal.any():
+            break
+        equal &= band == same
+    return equal
 
 
 def _read(
@@ -140,23 +160,29 @@ def _rasterio_window(window_scene_px: Window) -> RasterioWindow:
 def _decoding(scene: Scene, window_scene_px: Window) -> Iterator[None]:
     """Turns what goes wrong while GDAL decodes into `UnreadablePixels`."""
     where = f"window {tuple(window_scene_px)}; {scene.href}"
-    complaints = _JpegComplaints()
-    log = logging.getLogger("rasterio._err")
-    log.addHandler(complaints)
+    complaints = _Complaints()
+    for log in _COMPLAINING:
+        log.addHandler(complaints)
     try:
         yield
     except (RasterioIOError, OSError) as error:
-        raise UnreadablePixels(f"pixels cannot be read: {_reason(error.__cause__ or error)}; {where}") from error
+        reason = complaints.texts[0] if complaints.texts else _reason(error.__cause__ or error)
+        raise UnreadablePixels(f"pixels cannot be read: {reason}; {where}") from error
     finally:
-        log.removeHandler(complaints)
+        for log in _COMPLAINING:
+            log.removeHandler(complaints)
     if complaints.texts:
         raise UnreadablePixels(f"pixels are damaged: {complaints.texts[0]}; {where}")
 
 
-class _JpegComplaints(logging.Handler):
-    """libjpeg only warns where data is damaged, and fills up with grey. rasterio logs the warning: the one trace of it.
+_COMPLAINING = (logging.getLogger("rasterio._err"), UNFETCHED)
 
-    GDAL keeps decoded blocks, so a second window over the same damage may get no warning; the first has failed by then.
+
+class _Complaints(logging.Handler):
+    """What is only logged where pixels are not what they should be, of this thread.
+
+    libjpeg warns where data is damaged, and fills up with grey; rasterio logs the warning: the one trace of it. GDAL
+    keeps decoded blocks, so a second reading of the same damage may get no warning: open the scene anew before it.
     """
 
     def __init__(self) -> None:
@@ -166,7 +192,8 @@ class _JpegComplaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.thread == self._thread and "JPEG" in text and ("Corrupt" in text or "Premature" in text):
+        of_jpeg = "JPEG" in text and ("Corrupt" in text or "Premature" in text)
+        if record.thread == self._thread and (of_jpeg or record.name == UNFETCHED.name):
             self.texts.append(" ".join(text.split()))
 
 

@@ -1,5 +1,6 @@
 """A tile's pixels: what the models see of a window, and which pixels of the window are data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,24 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from pipeline.normalise import Stretch, apply
-from pipeline.pixels import UnreadablePixels, native_valid, open_scene, palette, read_bands, valid_pixels
+from pipeline.pixels import (
+    UnreadablePixels,
+    native_valid,
+    open_scene,
+    outside_pixels,
+    palette,
+    read_bands,
+    valid_pixels,
+    valid_values,
+)
 from pipeline.scenes import Scene
 from pipeline.tiling import Window
 from t2s_core.errors import ContractError
 
-__all__ = ["TilePixels", "UnreadablePixels", "open_scene", "read_window"]
+__all__ = ["TilePixels", "UnreadablePixels", "open_scene", "read_window", "read_windows", "together"]
+
+_MOST_AT_ONCE_PX = 2**23
+"""Pixels that are read at once at most: what lies around them in memory is several times as large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,44 +52,139 @@ def read_window(
     palettes take the nearest pixel. What lies beyond the scene is no data.
     An image pixel counts as data if the native pixel at its middle does and its own value is no nodata value.
 
-    Raises `UnreadablePixels` where any part cannot be decoded: there are no half-read tiles.
+    Raises `UnreadablePixels` where any part that has data cannot be decoded: there are no half-read tiles.
     """
     if window_scene_px.width != window_scene_px.height:
         raise ContractError(f"window {tuple(window_scene_px)} is not square; tiles are")
-    side_px = window_scene_px.width
-    image = np.zeros((out_px, out_px, 3), dtype=np.uint8)
-    valid = np.zeros((side_px, side_px), dtype=np.bool_)
+    inside = window_scene_px.intersection(_whole(scene))
+    if inside is None:
+        return _blank(window_scene_px, out_px)
+    shape = _shape_of(_scaled(inside, window_scene_px, out_px))
+    return _tile(window_scene_px, out_px, inside, *_read_inside(dataset, scene, inside, shape, stretch))
+
+
+def read_windows(
+    dataset: Any,  # noqa: ANN401
+    scene: Scene,
+    windows_scene_px: Sequence[Window],
+    out_px: int,
+    stretch: Stretch,
+) -> list[TilePixels]:
+    """What `read_window` gives for each window, with one reading of the rectangle around all of them.
+
+    The windows are a group of `together`. Raises `UnreadablePixels` where any of them cannot be read, or what lies
+    between them.
+    """
+    if len(windows_scene_px) == 1:
+        return [read_window(dataset, scene, windows_scene_px[0], out_px, stretch)]
+    union = _around(windows_scene_px).intersection(_whole(scene))
+    if union is None:
+        return [_blank(window, out_px) for window in windows_scene_px]
+    rgb, valid = _read_inside(dataset, scene, union, (union.height, union.width), stretch)
+    tiles = []
+    for window in windows_scene_px:
+        inside = window.intersection(union)
+        if inside is None:
+            tiles.append(_blank(window, out_px))
+        else:
+            part = inside.slices_in(union)
+            tiles.append(_tile(window, out_px, inside, rgb[part], valid[part]))
+    return tiles
+
+
+def together(
+    dataset: Any,  # noqa: ANN401
+    windows_scene_px: Sequence[Window],
+    out_px: int,
+) -> list[list[Window]]:
+    """The windows, in order, in groups that are best read at once: where that reads no more pixels than one by one.
+
+    Only tiles at native resolution, of files that hold the very pixels: what resampling, a warp or a VRT gives may
+    depend on where a window begins.
+    """
+    if dataset.driver not in {"GTiff", "JP2OpenJPEG"} or any(w.width != out_px for w in windows_scene_px):
+        return [[window] for window in windows_scene_px]
+    groups: list[list[Window]] = []
+    for window in windows_scene_px:
+        if groups:
+            union = _around([*groups[-1], window])
+            if _area(union) <= min(sum(map(_area, [*groups[-1], window])), _MOST_AT_ONCE_PX):
+                groups[-1].append(window)
+                continue
+        groups.append([window])
+    return groups
+
+
+def _around(windows: Sequence[Window]) -> Window:
+    lows, highs = zip(*((w[:2], w[2:]) for w in windows), strict=True)
+    return Window(*map(min, zip(*lows, strict=True)), *map(max, zip(*highs, strict=True)))
+
+
+def _area(window: Window) -> int:
+    return window.width * window.height
+
+
+def _whole(scene: Scene) -> Window:
     height, width = scene.shape
-    inside = window_scene_px.intersection(Window(0, 0, width, height))
-    if inside is not None:
-        # both frames' rows and columns that the scene covers
-        image_part = _scaled(inside, window_scene_px, out_px)
-        rgb, valid_part = _read_inside(dataset, scene, inside, image[image_part].shape[:2], stretch)
-        image[image_part] = rgb
-        valid[inside.slices_in(window_scene_px)] = valid_part
-    return TilePixels(image, valid)
+    return Window(0, 0, width, height)
+
+
+def _blank(window: Window, out_px: int) -> TilePixels:
+    """All of it no data."""
+    return TilePixels(np.zeros((out_px, out_px, 3), np.uint8), np.zeros((window.height, window.width), np.bool_))
+
+
+def _tile(window: Window, out_px: int, inside: Window, rgb: NDArray[np.uint8], valid: NDArray[np.bool_]) -> TilePixels:
+    """What was read `inside` the window, with no data around it."""
+    if inside == window:
+        return TilePixels(np.ascontiguousarray(rgb), np.ascontiguousarray(valid))
+    tile = _blank(window, out_px)
+    tile.image[_scaled(inside, window, out_px)] = rgb
+    tile.valid[inside.slices_in(window)] = valid
+    return tile
 
 
 def _read_inside(
     dataset: Any,  # noqa: ANN401
     scene: Scene,
     window_scene_px: Window,
-    shape: tuple[int, ...],
+    out_shape: tuple[int, int],
     stretch: Stretch,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """RGB of `shape` and validity at native resolution, of a window within the scene."""
-    out_shape = (shape[0], shape[1])
+    """RGB of `out_shape` and validity at native resolution, of a window within the scene.
+
+    Bands are not read where masks say that there is no data.
+    """
     native_shape = (window_scene_px.height, window_scene_px.width)
-    colours = palette(dataset, scene)
-    bands = read_bands(dataset, scene, window_scene_px, out_shape, _resampling(native_shape, out_shape, colours))
-    shown = valid_pixels(dataset, scene, window_scene_px, bands)
+    rgb = np.zeros((*out_shape, 3), np.uint8)
     if out_shape == native_shape:
-        valid = shown
+        valid = outside_pixels(dataset, scene, window_scene_px, native_shape)
     else:
         valid = native_valid(dataset, scene, window_scene_px)
-        shown &= _at_middles(valid, out_shape)
-    rgb = np.moveaxis(apply(stretch, bands), 0, -1) if colours is None else _look_up(colours, bands[0])
-    return np.where(shown[..., None], rgb, np.uint8(0)), valid
+    if not valid.any():
+        return rgb, valid
+    colours = palette(dataset, scene)
+    bands = read_bands(dataset, scene, window_scene_px, out_shape, _resampling(native_shape, out_shape, colours))
+    if out_shape == native_shape:
+        valid &= valid_values(scene, bands)
+        shown = valid
+    else:
+        shown = valid_pixels(dataset, scene, window_scene_px, bands) & _at_middles(valid, out_shape)
+    if not shown.any():
+        return rgb, valid
+    if colours is None:
+        for i, band in enumerate(apply(stretch, bands)):
+            rgb[..., i] = band
+    else:
+        rgb = _look_up(colours, bands[0])
+    if not shown.all():
+        rgb *= shown[..., None]
+    return rgb, valid
+
+
+def _shape_of(part: tuple[slice, slice]) -> tuple[int, int]:
+    rows, cols = part
+    return rows.stop - rows.start, cols.stop - cols.start
 
 
 def _scaled(inside: Window, window: Window, out_px: int) -> tuple[slice, slice]:

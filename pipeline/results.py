@@ -6,7 +6,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -126,9 +126,15 @@ def batch_name(tile: TileKey, keys: Iterable[str]) -> str:
 
 def write_batch(store: Store, name: str, results: Sequence[TileResult]) -> None:
     """Commit a batch atomically."""
-    table = pa.Table.from_pylist([_to_row(r) for r in results], schema=SCHEMA)
+    compress = zstandard.ZstdCompressor(level=3).compress
+    packed: dict[int, bytes] = {}  # all queries on a tile share its array
+    for result in results:
+        if result.valid is not None and id(result.valid) not in packed:
+            packed[id(result.valid)] = compress(np.packbits(result.valid).tobytes())
+    table = pa.Table.from_pylist([_to_row(r, compress, packed.get(id(r.valid))) for r in results], schema=SCHEMA)
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    # a handful of rows: dictionaries and statistics would be larger than what they save
+    pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_statistics=False)
     store.write(name, sink.getvalue())
 
 
@@ -157,8 +163,7 @@ def read_results(store: Store, name: str, *, keys: frozenset[str] | None = None,
         yield _from_row(row, scene_id)
 
 
-def _to_row(result: TileResult) -> dict[str, Any]:
-    compress = zstandard.ZstdCompressor(level=3).compress
+def _to_row(result: TileResult, compress: Callable[[bytes], bytes], valid: bytes | None) -> dict[str, Any]:
     return {
         "key": result.key, "level": result.tile.level, "row": result.tile.row, "col": result.tile.col,
         "window_scene_px": list(result.window_scene_px), "query_id": result.query_id, "query": result.query,
@@ -174,7 +179,7 @@ def _to_row(result: TileResult) -> dict[str, Any]:
              "low_res_height": m.logits.shape[0], "low_res_width": m.logits.shape[1], "predicted_iou": m.predicted_iou}
             for m in result.masks
         ],
-        "valid": None if result.valid is None else compress(np.packbits(result.valid).tobytes()),
+        "valid": valid,
         "prompter": result.prompter, "segmenter": result.segmenter, "run_id": result.run_id,
     }  # fmt: skip
 

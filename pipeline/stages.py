@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from pipeline.committed import Committed, committed
@@ -18,7 +19,7 @@ from pipeline.queries import Query
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
 from pipeline.work import Workers
-from pipeline.worker import BatchReceipt, BatchTask, run_batch
+from pipeline.worker import BatchReceipt, SegmentTask, run_batches
 
 STITCH_VERSION = "3"
 """Raise it when stitching or vectorising changes its results or what these say of themselves: all is made anew then."""
@@ -58,7 +59,7 @@ def segment_scene(plan: ScenePlan, context: RunContext, workers: Workers, progre
     progress.start("segment", plan.scene.scene_id, state.n_wanted, len(done))
     computed, n_tokens = 0, 0
     seconds: Counter[str] = Counter()
-    for receipt in workers.map(run_batch, _tasks(plan, context, done)):
+    for receipt in chain.from_iterable(workers.map(run_batches, _tasks(plan, context, done))):
         n = sum(receipt.statuses.values())
         computed += n
         n_tokens += receipt.n_tokens
@@ -147,14 +148,14 @@ def _features_fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, quer
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _tasks(plan: ScenePlan, context: RunContext, done: frozenset[str]) -> Iterator[BatchTask]:
+def _tasks(plan: ScenePlan, context: RunContext, done: frozenset[str]) -> Iterator[SegmentTask]:
     for batch in plan.batches(context.spec.queries, done, context.spec.batch_tiles):
-        yield BatchTask(
+        yield SegmentTask(
             store=context.store,
             scene=plan.scene,
             stretch=plan.stretch,
             tile_px=plan.grids[batch.tiles[0].key.level].tile_px,
-            batch=batch,
+            batches=(batch,),
             versions=plan.versions,
             device=context.device,
             run_id=context.run_id,

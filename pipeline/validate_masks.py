@@ -223,9 +223,8 @@ def _check_cog(run: Published, plan: ScenePlan, query_id: str, raster: str, foun
         factors = factors_of(attributes)
         found.expect(name, "overviews", found=tuple(dataset.overviews(1)), expected=factors)
     for level, factor in enumerate((None, *factors)):
-        options = {} if factor is None else {"overview_level": level - 1}
         source = path if factor is None else f"{path}/{factor}"
-        with open_raster(href, **options) as dataset:
+        with open_raster(href, overview_level=None if factor is None else level - 1) as dataset:
             for window in windows_of(dataset.shape):
                 expected = read_window(run.store, source, window)[band]
                 values = dataset.read(1, window=RasterioWindow(window.x0, window.y0, window.width, window.height))

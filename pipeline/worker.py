@@ -1,40 +1,45 @@
-"""What runs on a worker: read a batch's windows, ask the models, commit the results."""
+"""What runs on a worker: read batches' windows, ask the models, commit the results, all three at the same time."""
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from pipeline.model_names import local
 from pipeline.normalise import Stretch
-from pipeline.pixels import UnreadablePixels, open_scene
 from pipeline.plan import Ask, Batch, ModelVersions, PlannedTile
-from pipeline.read import TilePixels, read_window
+from pipeline.read import TilePixels
+from pipeline.reading import ReadBatch, read_batches
 from pipeline.results import MaskRecord, PromptRecord, TileResult, TileStatus, write_batch
 from pipeline.scenes import Scene
 from pipeline.storage import Store
+from pipeline.threads import ahead, behind
 from t2s_core.engine import Engine, Question, TileAnswer, TileImage
 from t2s_core.errors import MachineFault
 from t2s_core.masks import quantise
 from t2s_core.registry import load_prompter, load_segmenter
 from t2s_core.template import load_template
 
+_AHEAD, _BEHIND = 2, 2
+"""Batches that are read before the models want them, and that wait for their commit: each holds its pixels or masks."""
+
 
 @dataclass(frozen=True, slots=True)
-class BatchTask:
+class SegmentTask:
     """Everything a worker needs, by value: it reads no global state."""
 
     store: Store
     scene: Scene
     stretch: Stretch
     tile_px: int
-    batch: Batch
+    batches: tuple[Batch, ...]
+    """Of the one scene, at least one. How many make a task changes speed alone."""
     versions: ModelVersions
     device: str
     run_id: str
@@ -44,7 +49,7 @@ class BatchTask:
 
 @dataclass(frozen=True, slots=True)
 class BatchReceipt:
-    """What crosses the scheduler instead of pixels."""
+    """What crosses the scheduler instead of pixels. Reading, models and writing overlap: seconds do not add up."""
 
     name: str
     n_tiles: int
@@ -55,41 +60,75 @@ class BatchReceipt:
     read_s: float
     model_s: float
     write_s: float
+    idle_s: float
+    """Seconds in which the models waited, for the batch's pixels or for commits."""
+    wall_s: float
+    """Seconds from the end of the task's batch before, idle ones among them. A task's batches add up to the task."""
 
 
-def run_batch(task: BatchTask) -> BatchReceipt:
-    """Answer one batch and commit it. Unreadable pixels and broken machines become `failed` rows, never silence."""
-    start_s = time.perf_counter()
+def run_batches(task: SegmentTask) -> list[BatchReceipt]:
+    """Answer batches and commit each. Unreadable pixels and broken machines become `failed` rows, never silence.
+
+    While the models answer one batch, on the calling thread, the next ones are read and the ones before are committed.
+    Returns when all are committed, in their order. Raises what a commit raises; what came before it stays committed.
+    """
+    reading = read_batches(task.scene, task.batches, task.tile_px, task.stretch, fault=task.scene_fault)
+    receipts: list[tuple[BatchReceipt, Future[float]]] = []
+    before_s = time.perf_counter()
+    with ahead(reading, _AHEAD) as batches, behind(partial(_commit, task.store), _BEHIND) as commit:
+        for read in batches:
+            read_s = time.perf_counter()
+            receipt, results = _ask(task, read)
+            asked_s = time.perf_counter()
+            written = commit((receipt.name, results))
+            now_s = time.perf_counter()
+            idle_s = read_s - before_s + now_s - asked_s
+            receipts.append((replace(receipt, idle_s=idle_s, wall_s=now_s - before_s), written))
+            before_s = now_s
+    rest_s = time.perf_counter() - before_s
+    done = [replace(receipt, write_s=written.result()) for receipt, written in receipts]
+    done[-1] = replace(done[-1], idle_s=done[-1].idle_s + rest_s, wall_s=done[-1].wall_s + rest_s)
+    return done
+
+
+def _ask(task: SegmentTask, read: ReadBatch) -> tuple[BatchReceipt, list[TileResult]]:
+    """A batch's results, and what is known of its receipt by then."""
+    start_s, load_s = time.perf_counter(), 0.0
     results: list[TileResult] = []
     readable: list[tuple[PlannedTile, tuple[Ask, ...], TilePixels]] = []
-    for tile, asks, pixels in _read_tiles(task):
+    for tile, asks, pixels in zip(read.batch.tiles, read.batch.asks, read.pixels, strict=True):
         if isinstance(pixels, str):
             results += [_unanswered(task, tile, ask, status=TileStatus.FAILED, reason=pixels) for ask in asks]
         elif not pixels.valid.any():
             results += [_unanswered(task, tile, ask, status=TileStatus.SKIPPED_NODATA, reason="") for ask in asks]
         else:
             readable.append((tile, asks, pixels))
-    read_s, load_s = time.perf_counter() - start_s, 0.0
-    start_s = time.perf_counter()
     if readable:
         misses = _engine.cache_info().misses
         engine = _engine(task.versions, task.device)
         # a worker that will answer nothing never pays for the models, and one that does pays once
         load_s = time.perf_counter() - start_s if _engine.cache_info().misses > misses else 0.0
         results += _answers(engine, task, readable)
-    model_s = time.perf_counter() - start_s - load_s
-    start_s = time.perf_counter()
-    write_batch(task.store, task.batch.name, results)
-    return BatchReceipt(
-        name=task.batch.name,
-        n_tiles=len(task.batch.tiles),
+    receipt = BatchReceipt(
+        name=read.batch.name,
+        n_tiles=len(read.batch.tiles),
         statuses=Counter(r.status.value for r in results),
         n_tokens=sum(r.n_tokens for r in results),
         load_s=load_s,
-        read_s=read_s,
-        model_s=model_s,
-        write_s=time.perf_counter() - start_s,
+        read_s=read.read_s,
+        model_s=time.perf_counter() - start_s - load_s,
+        write_s=0.0,
+        idle_s=0.0,
+        wall_s=0.0,
     )
+    return receipt, results
+
+
+def _commit(store: Store, named: tuple[str, Sequence[TileResult]]) -> float:
+    """Seconds that it took."""
+    start_s = time.perf_counter()
+    write_batch(store, *named)
+    return time.perf_counter() - start_s
 
 
 @lru_cache(maxsize=1)
@@ -122,43 +161,8 @@ def _engine(versions: ModelVersions, device: str) -> Engine:
     return engine
 
 
-def _read_tiles(task: BatchTask) -> Iterator[tuple[PlannedTile, tuple[Ask, ...], TilePixels | str]]:
-    """Each tile with its pixels, or with the reason why they could not be had."""
-    if task.scene_fault:
-        yield from ((t, a, task.scene_fault) for t, a in zip(task.batch.tiles, task.batch.asks, strict=True))
-        return
-    try:
-        with open_scene(task.scene) as dataset:
-            for tile, asks in zip(task.batch.tiles, task.batch.asks, strict=True):
-                try:
-                    pixels = read_window(dataset, task.scene, tile.window_scene_px, task.tile_px, task.stretch)
-                    yield tile, asks, replace(pixels, valid=pixels.valid & _inside_aoi(tile))
-                except UnreadablePixels as error:
-                    yield tile, asks, str(error)
-    except UnreadablePixels as error:  # the scene itself no longer opens
-        for tile, asks in zip(task.batch.tiles, task.batch.asks, strict=True):
-            yield tile, asks, str(error)
-
-
-def _inside_aoi(tile: PlannedTile) -> NDArray[np.bool_]:
-    """(height, width) of the window, True where a pixel's centre is in the area of interest."""
-    window = tile.window_scene_px
-    if tile.aoi_scene_px is None:
-        return np.ones((window.height, window.width), dtype=np.bool_)
-    from rasterio.features import geometry_mask
-    from rasterio.transform import Affine
-
-    inside: NDArray[np.bool_] = geometry_mask(
-        [shapely.from_wkb(tile.aoi_scene_px)],
-        out_shape=(window.height, window.width),
-        transform=Affine.translation(window.x0, window.y0),
-        invert=True,
-    )
-    return inside
-
-
 def _answers(
-    engine: Engine, task: BatchTask, readable: Sequence[tuple[PlannedTile, tuple[Ask, ...], TilePixels]]
+    engine: Engine, task: SegmentTask, readable: Sequence[tuple[PlannedTile, tuple[Ask, ...], TilePixels]]
 ) -> list[TileResult]:
     tiles = [TileImage(str(tile.key), pixels.image) for tile, _, pixels in readable]
     questions = [Question(ask.query_id, ask.query) for ask in readable[0][1]]
@@ -185,7 +189,9 @@ def _answer_or_reason(
     return [_answer_or_reason(engine, [tile], [question])[0] for tile in tiles for question in questions]
 
 
-def _answered(task: BatchTask, tile: PlannedTile, ask: Ask, answer: TileAnswer, valid: NDArray[np.bool_]) -> TileResult:
+def _answered(
+    task: SegmentTask, tile: PlannedTile, ask: Ask, answer: TileAnswer, valid: NDArray[np.bool_]
+) -> TileResult:
     return replace(
         _unanswered(task, tile, ask, status=TileStatus(answer.status.value), reason=answer.reason, valid=valid),
         reply=answer.reply.text,
@@ -197,7 +203,7 @@ def _answered(task: BatchTask, tile: PlannedTile, ask: Ask, answer: TileAnswer, 
 
 
 def _unanswered(
-    task: BatchTask,
+    task: SegmentTask,
     tile: PlannedTile,
     ask: Ask,
     *,

@@ -30,7 +30,7 @@ from regions import (
     write_replies,
 )
 
-from pipeline import worker
+from pipeline import reading
 from pipeline.manifest import RunStatus
 from pipeline.mosaics import open_mosaic
 from pipeline.prepare import prepare
@@ -195,14 +195,15 @@ def test_a_failed_tile_is_never_background(
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, *corners_scene_px: tuple[int, int]) -> None:
     """Windows with these upper left corners (x, y) cannot be read."""
-    read = worker.read_window
+    read = reading.read_windows
 
-    def read_or_fail(dataset: Any, scene: Any, window: Any, *rest: Any) -> Any:
-        if (window.x0, window.y0) in corners_scene_px:
-            raise UnreadablePixels(f"bad blocks at {window.x0}, {window.y0}")
-        return read(dataset, scene, window, *rest)
+    def read_or_fail(dataset: Any, scene: Any, windows: Any, *rest: Any) -> Any:
+        for window in windows:
+            if (window.x0, window.y0) in corners_scene_px:
+                raise UnreadablePixels(f"bad blocks at {window.x0}, {window.y0}")
+        return read(dataset, scene, windows, *rest)
 
-    monkeypatch.setattr(worker, "read_window", read_or_fail)
+    monkeypatch.setattr(reading, "read_windows", read_or_fail)
 
 
 def test_failures_stay_until_they_are_retried_and_only_they_are(models: Models, scene: Path, tmp_path: Path) -> None:

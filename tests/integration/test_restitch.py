@@ -23,7 +23,7 @@ from regions import (
     spec_of,
 )
 
-from pipeline import worker
+from pipeline import reading, worker
 from pipeline.manifest import read_manifest
 from pipeline.prepare import look
 from pipeline.progress import Silent
@@ -50,7 +50,7 @@ def forbid_models(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model or a scene was asked for")
 
     monkeypatch.setattr(worker, "_engine", asked)
-    monkeypatch.setattr(worker, "open_scene", asked)
+    monkeypatch.setattr(reading, "open_scene", asked)
 
 
 def again(out: Path, workers: Workers | None = None, **changes: Any) -> dict[str, Any]:
