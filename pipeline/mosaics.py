@@ -375,5 +375,5 @@ def _stitch_block(task: _StitchTask) -> tuple[_Counts, BlockSeams]:
     block = stitch_window(sources.window_scene_px, read_sources(sources), sources.grids)
     mask = threshold_mask(block.probability, task.threshold)
     write_block(sources.store, task.path, block.window_scene_px, block.probability, mask)
-    counts = _Counts(target_px=int((mask == 1).sum()), background_px=int((mask == 0).sum()))
+    counts = _Counts(target_px=int(np.count_nonzero(mask == 1)), background_px=int(np.count_nonzero(mask == 0)))
     return counts, block_seams(block.window_scene_px, mask)

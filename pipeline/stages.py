@@ -20,7 +20,7 @@ from pipeline.storage import Store
 from pipeline.work import Workers
 from pipeline.worker import BatchReceipt, BatchTask, run_batch
 
-STITCH_VERSION = "3"
+STITCH_VERSION = "4"
 """Raise it when stitching or vectorising changes its results or what these say of themselves: all is made anew then."""
 
 
