@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.committed import Committed, committed
 from pipeline.features import Provenance, vectorise_scene_query
-from pipeline.mosaics import planned_tiles, stitch_scene_query
+from pipeline.mosaics import Layout, planned_tiles, stitch_scene_query
 from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
 from pipeline.provenance import trace
@@ -88,6 +88,7 @@ def stitch_scene(
             planned=planned,
             fingerprint=fingerprint(plan, context.spec, state, query),
             trace=trace(plan, run_id=context.run_id, digest=context.spec_digest),
+            layout=Layout.sharded(context.spec.shard_px),
         )
         computed += not receipt.reused
         pixels[query.query_id] = {"target_px": receipt.target_px, "unseen_px": receipt.unseen_px}
@@ -137,6 +138,7 @@ def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) 
         "overlap_px": {level: grid.overlap_px for level, grid in plan.grids.items()},
         "query": [query.text, query.label],
         "threshold": spec.threshold_of(query),
+        "shard_px": spec.shard_px,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
