@@ -360,12 +360,16 @@ def _ramp(side_px: int, shared_before_px: int, shared_after_px: int) -> NDArray[
 
 def _weighted_mean(weighted: NDArray[np.float64], weights: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Rounded half up to codes; 255 where no weight is."""
-    per_code = weights.astype(np.float64)
-    per_code *= _UNITS_PER_CODE
-    np.maximum(per_code, 1, out=per_code)
+    unseen = weights == 0
+    some_unseen = unseen.any()
+    mean = weights.astype(np.float64)
+    mean *= _UNITS_PER_CODE
+    if some_unseen:
+        np.copyto(mean, 1, where=unseen)
     # Of whole numbers so small that a quotient just below a half is not rounded up to it.
-    mean = np.divide(weighted, per_code, out=per_code)
+    np.divide(weighted, mean, out=mean)
     mean += 0.5
     codes = mean.astype(np.uint8)
-    np.copyto(codes, NOBODY_LOOKED, where=weights == 0)
+    if some_unseen:
+        np.copyto(codes, NOBODY_LOOKED, where=unseen)
     return codes
