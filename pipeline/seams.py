@@ -74,7 +74,8 @@ def _sum_along(flags: NDArray[np.bool_], axis: int) -> Ints:
     """How many are True."""
     ones = flags.view(np.uint8)
     if axis == 1:
-        return ones.sum(axis=1, dtype=np.uint32).astype(np.int64)
+        total: Ints = ones.sum(axis=1, dtype=np.int64)
+        return total
     total = np.zeros(ones.shape[1], np.int64)
     for y in range(0, len(ones), _ROWS_IN_A_BYTE):  # by far the fastest, as bytes
         total += ones[y : y + _ROWS_IN_A_BYTE].sum(axis=0, dtype=np.uint8)

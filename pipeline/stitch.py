@@ -1,6 +1,6 @@
 """Tile results of one query, blended into one block of the scene's own grid.
 
-All sums are of integers, so the outcome does not depend on the order of the tiles, and tiles that agree on a pixel
+All sums are of whole numbers, so the outcome does not depend on the order of the tiles, and tiles that agree on a pixel
 reproduce exactly what they agree on.
 
 How levels fuse
@@ -85,8 +85,8 @@ class TileView:
 def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[int, TileGrid]) -> Block:
     """Blend one query's tile results into `block` (window_scene_px, within the scene), as the module says.
 
-    `grids`: of all levels of the scene. Results that do not touch the block, or where the model gave no usable answer,
-    add nothing.
+    `results`: at most one of each tile; those that do not touch the block, or where the model gave no usable answer,
+    add nothing. `grids`: of all levels of the scene.
     """
     everything: dict[int, _Sums] = {}
     large: dict[int, _Sums] = {}
@@ -102,6 +102,7 @@ def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[i
             if level not in by_level:
                 by_level[level] = _Sums(block, grid)
             by_level[level].look(result, part, taper)
+        small = small_instances(result, finer_px) if finer_px else None
         for area, view in _claimed_views(result, part):
             clear = taper.over(area)
             weight = _trusted(clear, result, view)
@@ -109,8 +110,8 @@ def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[i
             if result.valid is not None:
                 clear *= view.looked
             everything[level].claim(area, view, weight, clear)
-            if finer_px:
-                large[level].claim(area, view, weight * ~small_speaks(result, view, finer_px), clear)
+            if small is not None:
+                large[level].claim(area, view, weight * ~small[view.speaker], clear)
     return Block(block, _fused((block.height, block.width), everything, large))
 
 
@@ -239,7 +240,7 @@ def _view(result: TileResult, part: Window, reaches: Iterable[tuple[int, Window]
         speaks = instance_units > known
         np.copyto(speaker[inside], number, where=speaks)
         np.copyto(known, instance_units, where=speaks)
-        # Who is outdone by a likelier one was less trusted only where that one is likelier than not, too.
+        # Less than full is only the trust in what is as likely as not. Who outdoes that is so too, and sets its own.
         speaks &= instance_units >= _CERTAIN_UNITS // 2
         np.copyto(trust[inside], _trust(mask), where=speaks)
     looked = np.ones(shape, np.bool_) if result.valid is None else result.valid[part.slices_in(result.window_scene_px)]
@@ -263,11 +264,9 @@ def finer_side_px(grids: Mapping[int, TileGrid], level: int) -> int:
     return max((grid.side for factor, grid in grids.items() if factor < level), default=0)
 
 
-def small_speaks(result: TileResult, view: TileView, finer_side_px: int) -> NDArray[np.bool_]:
-    """(height, width) of the view: True where an instance speaks that fits in a tile of side `finer_side_px`."""
-    is_small = np.array([False, *(_longest_px(mask, result.window_scene_px) <= finer_side_px for mask in result.masks)])
-    small: NDArray[np.bool_] = is_small[view.speaker]
-    return small
+def small_instances(result: TileResult, finer_side_px: int) -> NDArray[np.bool_]:
+    """(1 + masks,), by `TileView.speaker`: True for an instance that fits in a tile of side `finer_side_px`."""
+    return np.array([False, *(_longest_px(mask, result.window_scene_px) <= finer_side_px for mask in result.masks)])
 
 
 def _longest_px(mask: MaskRecord, tile: Window) -> float:
