@@ -180,9 +180,9 @@ class _Sums:
 
 
 def _fused(shape: tuple[int, int], everything: Mapping[int, _Sums], large: Mapping[int, _Sums]) -> NDArray[np.uint8]:
-    probability = np.full(shape, NOBODY_LOOKED, np.uint8)
-    for level in sorted(everything, reverse=True):
-        codes = everything[level].mean()
+    by_level = [everything[level].mean() for level in sorted(everything, reverse=True)]
+    probability = by_level[0] if by_level else np.full(shape, NOBODY_LOOKED, np.uint8)
+    for codes in by_level[1:]:
         np.copyto(probability, codes, where=codes != NOBODY_LOOKED)
     for sums in large.values():
         codes = sums.mean()

@@ -114,7 +114,7 @@ def fine_codes(
     At the cost of the window alone, which must not be empty. Small windows are many, and Pillow takes longer to be
     called than to resize them: so enlarging is done here. A pixel does not depend on the window, not in the last digit.
     """
-    if any(n_low > n_out for n_low, n_out in zip(quantised.shape, out_shape, strict=True)):
+    if quantised.shape[0] > out_shape[0] or quantised.shape[1] > out_shape[1]:
         codes = (upsample(quantised.to_logits(), out_shape, window) + LOGIT_LIMIT) * (CODE_MAX / (2 * LOGIT_LIMIT))
         reduced: NDArray[np.int32] = np.rint(np.clip(codes, 0, CODE_MAX) * FINE_PER_CODE).astype(np.int32)
         return reduced
