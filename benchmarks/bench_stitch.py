@@ -34,7 +34,7 @@ from pipeline.tiling import TileGrid, TileKey
 from pipeline.work import InProcess
 from t2s_core.masks import quantise
 
-TILE_PX, OVERLAP_PX, LOW_RES_PX, RUNS = 512, 128, 128, 3
+TILE_PX, OVERLAP_PX, LOW_RES_PX, RUNS = 512, 128, 128, 5
 QUERY = Query(query_id="drawn", text="drawn")
 
 

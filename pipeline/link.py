@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.results import TileResult
-from pipeline.stitch import finer_side_px, small_speaks, view_of, weight_of
+from pipeline.stitch import finer_side_px, small_instances, view_of, weight_of
 from pipeline.tiling import TileGrid, TileKey, Window
 
 _TARGET = 1
@@ -177,7 +177,7 @@ def owners_of(
         weight = weight_of(result, view, grids[result.tile.level], part).astype(np.int64) * view.probability_units
         if finer_px := finer_side_px(grids, result.tile.level):
             # What is small for a coarse level has a pixel only where nothing else claims it (see `pipeline.stitch`).
-            weight *= ~small_speaks(result, view, finer_px)
+            weight *= ~small_instances(result, finer_px)[view.speaker]
         places.append((y + inside[0].start) * window.width + x + inside[1].start)
         owners.append(of_number[claims[y, x]])
         weights.append(weight[y, x])

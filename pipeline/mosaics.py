@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import FsspecStore, LocalStore
 
-from pipeline.blocks import blocks, check_single_writer
+from pipeline.blocks import BLOCK_PX, CHUNK_PX, blocks, check_single_writer
 from pipeline.georef import YX, add_coordinates, georeference, overview_dims, overview_geobox, pyramid, shape_yx
 from pipeline.overviews import halve_by_maximum, halve_by_mean
 from pipeline.queries import Query
@@ -48,12 +48,18 @@ _RASTERS = ("probability", "mask")
 class Layout:
     """How the rasters are cut."""
 
-    chunk_px: int = 512
+    chunk_px: int = CHUNK_PX
     """Side of a chunk."""
     shard_px: int | None = None
     """Side of a shard, a multiple of `chunk_px`; None leaves the rasters unsharded, which more readers can read."""
-    block_px: int = 2048
+    block_px: int = BLOCK_PX
     """Side of what one worker stitches and writes at a time, a multiple of what must have a single writer."""
+
+    @classmethod
+    def sharded(cls, shard_px: int | None) -> Self:
+        """The usual layout but for its shards, of which a block holds as many as fit, at least one."""
+        writer_px = CHUNK_PX if shard_px is None else shard_px
+        return cls(shard_px=shard_px, block_px=writer_px * max(1, BLOCK_PX // writer_px))
 
     @property
     def writer_px(self) -> int:
@@ -375,5 +381,5 @@ def _stitch_block(task: _StitchTask) -> tuple[_Counts, BlockSeams]:
     block = stitch_window(sources.window_scene_px, read_sources(sources), sources.grids)
     mask = threshold_mask(block.probability, task.threshold)
     write_block(sources.store, task.path, block.window_scene_px, block.probability, mask)
-    counts = _Counts(target_px=int((mask == 1).sum()), background_px=int((mask == 0).sum()))
+    counts = _Counts(target_px=int(np.count_nonzero(mask == 1)), background_px=int(np.count_nonzero(mask == 0)))
     return counts, block_seams(block.window_scene_px, mask)

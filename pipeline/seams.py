@@ -26,6 +26,8 @@ FLAG_P = 0.005
 MAX_SHIFTS = 255
 """In each direction, evenly spread over the stride; they bound the work, which grows with their product."""
 
+_ROWS_IN_A_BYTE = 255
+
 Ints = NDArray[np.int64]
 
 
@@ -51,32 +53,33 @@ class BlockSeams:
 
 def block_seams(window: Window, mask: NDArray[np.uint8]) -> BlockSeams:
     """`mask`: (height, width) of `window`: 0, 1, or 255 where nobody looked."""
-    changes_y, pairs_y = _between_rows(mask[:-1], mask[1:])
-    changes_x, pairs_x = _between_columns(mask)
+    changes_y, pairs_y = _between(mask[:-1], mask[1:], axis=1)
+    changes_x, pairs_x = _between(mask[:, :-1], mask[:, 1:], axis=0)
     counts = LineCounts(*(np.concatenate(([0], n)) for n in (changes_x, pairs_x, changes_y, pairs_y)))
     sides = (mask[:, 0], mask[:, -1], mask[0], mask[-1])
     return BlockSeams(window, counts, tuple(np.ascontiguousarray(side) for side in sides))
 
 
-def _between_columns(mask: NDArray[np.uint8]) -> tuple[Ints, Ints]:
-    """(changes, pairs) between each column and the next."""
-    left, right = mask[:, :-1], mask[:, 1:]
-    n = left.shape[1]
-    # What changes is little: finding it and counting by column is cheaper than summing all pixels by column.
-    at = np.flatnonzero(left != right)
-    at = at[(left.ravel()[at] != NOBODY_LOOKED) & (right.ravel()[at] != NOBODY_LOOKED)]
-    looked = mask != NOBODY_LOOKED
-    pairs = np.full(n, len(mask)) if looked.all() else np.count_nonzero(looked[:, :-1] & looked[:, 1:], axis=0)
-    return np.bincount(at % max(n, 1), minlength=n), pairs.astype(np.int64)
+def _between(one: NDArray[np.uint8], other: NDArray[np.uint8], axis: int) -> tuple[Ints, Ints]:
+    """(changes, pairs) between masks, summed along the axis."""
+    changed = one != other
+    if max(one.max(initial=0), other.max(initial=0)) != NOBODY_LOOKED:
+        return _sum_along(changed, axis), np.full(one.shape[1 - axis], one.shape[axis], np.int64)
+    looked = (one != NOBODY_LOOKED) & (other != NOBODY_LOOKED)
+    changed &= looked
+    return _sum_along(changed, axis), _sum_along(looked, axis)
 
 
-def _between_rows(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> tuple[Ints, Ints]:
-    """(changes, pairs) between rows of `upper` and those of `lower`."""
-    if not (upper == NOBODY_LOOKED).any() and not (lower == NOBODY_LOOKED).any():
-        return np.count_nonzero(upper != lower, axis=1).astype(np.int64), np.full(len(upper), upper.shape[1], np.int64)
-    looked = (upper != NOBODY_LOOKED) & (lower != NOBODY_LOOKED)
-    changes = np.count_nonzero((upper != lower) & looked, axis=1)
-    return changes.astype(np.int64), np.count_nonzero(looked, axis=1).astype(np.int64)
+def _sum_along(flags: NDArray[np.bool_], axis: int) -> Ints:
+    """How many are True."""
+    ones = flags.view(np.uint8)
+    if axis == 1:
+        total: Ints = ones.sum(axis=1, dtype=np.int64)
+        return total
+    total = np.zeros(ones.shape[1], np.int64)
+    for y in range(0, len(ones), _ROWS_IN_A_BYTE):  # by far the fastest, as bytes
+        total += ones[y : y + _ROWS_IN_A_BYTE].sum(axis=0, dtype=np.uint8)
+    return total
 
 
 class SeamCount:
@@ -101,7 +104,7 @@ class SeamCount:
             if line not in self._half_seen:
                 self._half_seen[line] = side
                 continue
-            changes, pairs = _between_rows(side[np.newaxis], self._half_seen.pop(line)[np.newaxis])
+            changes, pairs = _between(side[np.newaxis], self._half_seen.pop(line)[np.newaxis], axis=1)
             axis, at, _ = line
             (total.changes_x if axis == "x" else total.changes_y)[at] += changes[0]
             (total.pairs_x if axis == "x" else total.pairs_y)[at] += pairs[0]

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.blocks import CHUNK_PX, MAX_SHARD_PX
 from pipeline.queries import FeatureRules, Mode, Query
 
 
@@ -50,6 +51,8 @@ class RunSpec(BaseModel):
     """Tiles answered together. Part of the spec because batch size may move logits in the last digits."""
     cog: bool = False
     """Deliver each mosaic as Cloud Optimized GeoTIFFs too. Changes no result, but what a run has to hand over."""
+    shard_px: int | None = Field(default=None, ge=CHUNK_PX, le=MAX_SHARD_PX, multiple_of=CHUNK_PX)
+    """Side of the shards of mosaics in pixels; not sharded if None. Changes no pixel."""
     skip_bad_scenes: bool = False
     """Go on without scenes that preflight refuses; the run is then PARTIAL."""
     max_unparsable: float = Field(default=0.02, ge=0, le=1)

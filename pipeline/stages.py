@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.committed import Committed, committed
 from pipeline.features import Provenance, vectorise_scene_query
-from pipeline.mosaics import planned_tiles, stitch_scene_query
+from pipeline.mosaics import Layout, planned_tiles, stitch_scene_query
 from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
 from pipeline.provenance import trace
@@ -21,7 +21,7 @@ from pipeline.storage import Store
 from pipeline.work import Workers
 from pipeline.worker import BatchReceipt, SegmentTask, run_batches
 
-STITCH_VERSION = "3"
+STITCH_VERSION = "4"
 """Raise it when stitching or vectorising changes its results or what these say of themselves: all is made anew then."""
 
 
@@ -89,6 +89,7 @@ def stitch_scene(
             planned=planned,
             fingerprint=fingerprint(plan, context.spec, state, query),
             trace=trace(plan, run_id=context.run_id, digest=context.spec_digest),
+            layout=Layout.sharded(context.spec.shard_px),
         )
         computed += not receipt.reused
         pixels[query.query_id] = {"target_px": receipt.target_px, "unseen_px": receipt.unseen_px}
@@ -138,6 +139,7 @@ def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) 
         "overlap_px": {level: grid.overlap_px for level, grid in plan.grids.items()},
         "query": [query.text, query.label],
         "threshold": spec.threshold_of(query),
+        "shard_px": spec.shard_px,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 

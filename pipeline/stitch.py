@@ -1,6 +1,6 @@
 """Tile results of one query, blended into one block of the scene's own grid.
 
-All sums are of integers, so the outcome does not depend on the order of the tiles, and tiles that agree on a pixel
+All sums are of whole numbers, so the outcome does not depend on the order of the tiles, and tiles that agree on a pixel
 reproduce exactly what they agree on.
 
 How levels fuse
@@ -20,8 +20,10 @@ does; and a coarse false alarm stands where it is large, for no fine tile could 
 most the largest that some tile gives, so every target pixel is claimed by a tile. None of it depends on the blocks.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,22 +57,27 @@ class Block:
 class TileView:
     """What one tile says of a part of its window."""
 
-    probability_units: NDArray[np.int32]
+    probability_units: NDArray[np.uint16]
     """(height, width): 0 to 254 * 256, of the likeliest instance; 0 where there is none."""
-    trust: NDArray[np.int32]
+    trust: NDArray[np.uint8]
     """(height, width): 1 to 255, the predicted IoU of the instance that claims the pixel; 255 where none does."""
     looked: NDArray[np.bool_]
     """(height, width): True where the tile has data."""
-    speaker: NDArray[np.int32]
+    speaker: NDArray[np.uint16]
     """(height, width): 1 + the place, among the tile's masks, of the instance that speaks here; 0 where none does."""
 
     @property
     def codes(self) -> NDArray[np.uint8]:
         """(height, width): this tile's own probability as a mosaic would store it, 255 where it has no data."""
-        codes = (self.probability_units + _UNITS_PER_CODE // 2) // _UNITS_PER_CODE
-        return np.where(self.looked, codes, NOBODY_LOOKED).astype(np.uint8)
+        codes = ((self.probability_units + _UNITS_PER_CODE // 2) // _UNITS_PER_CODE).astype(np.uint8)
+        np.copyto(codes, NOBODY_LOOKED, where=~self.looked)
+        return codes
 
-    def claims(self, threshold: float) -> NDArray[np.int32]:
+    def within(self, inside: tuple[slice, slice]) -> "TileView":
+        """The view of a part of it."""
+        return TileView(self.probability_units[inside], self.trust[inside], self.looked[inside], self.speaker[inside])
+
+    def claims(self, threshold: float) -> NDArray[np.uint16]:
         """(height, width): the speaker where this tile alone gives a probability of at least `threshold`, else 0."""
         return np.where(threshold_mask(self.codes, threshold) == 1, self.speaker, 0)
 
@@ -78,53 +85,109 @@ class TileView:
 def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[int, TileGrid]) -> Block:
     """Blend one query's tile results into `block` (window_scene_px, within the scene), as the module says.
 
-    `grids`: of all levels of the scene. Results that do not touch the block, or where the model gave no usable answer,
-    add nothing.
+    `results`: at most one of each tile; those that do not touch the block, or where the model gave no usable answer,
+    add nothing. `grids`: of all levels of the scene.
     """
-    shape = (block.height, block.width)
     everything: dict[int, _Sums] = {}
     large: dict[int, _Sums] = {}
     for result in results:
         part = block.intersection(result.window_scene_px)
         if part is None or not result.status.seen:
             continue
-        level, inside = result.tile.level, part.slices_in(block)
-        view = view_of(result, part)
-        weight = weight_of(result, view, grids[level], part)
-        everything.setdefault(level, _Sums(shape)).add(inside, weight, view)
+        level, grid = result.tile.level, grids[result.tile.level]
         finer_px = finer_side_px(grids, level)
-        if finer_px:
-            large.setdefault(level, _Sums(shape)).add(inside, weight * ~small_speaks(result, view, finer_px), view)
-    return Block(block, _fused(shape, everything, large))
+        told = (everything, large) if finer_px else (everything,)
+        taper = _taper(grid, result.tile.row, result.tile.col)
+        for by_level in told:
+            if level not in by_level:
+                by_level[level] = _Sums(block, grid)
+            by_level[level].look(result, part, taper)
+        small = small_instances(result, finer_px) if finer_px else None
+        for area, view in _claimed_views(result, part):
+            clear = taper.over(area)
+            weight = _trusted(clear, result, view)
+            clear *= _FULL_TRUST
+            if result.valid is not None:
+                clear *= view.looked
+            everything[level].claim(area, view, weight, clear)
+            if small is not None:
+                large[level].claim(area, view, weight * ~small[view.speaker], clear)
+    return Block(block, _fused((block.height, block.width), everything, large))
 
 
 class _Sums:
-    """What the tiles of one level say of a block."""
+    """What the tiles of one level say of a block.
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._weighted = np.zeros(shape, np.int64)
-        self._weights = np.zeros(shape, np.int32)  # a tile gives at most 2**24, and few meet in a pixel
+    Most of a region is what every tile clearly sees to be nothing. There the weights of a whole grid of tiles are the
+    product of a sum along y and a sum along x, so that only what differs from it is kept and costs time.
+    """
 
-    def add(self, inside: tuple[slice, slice], weight: NDArray[np.int32], view: TileView) -> None:
-        """Add what a tile says of the part `inside` the block."""
-        self._weighted[inside] += np.multiply(weight, view.probability_units, dtype=np.int64)
-        self._weights[inside] += weight
+    def __init__(self, block: Window, grid: TileGrid) -> None:
+        self._block, self._grid = block, grid
+        self._absent = set(grid.over(block))
+        # Whole numbers as floats: exact below 2**53, and faster to multiply and divide than as integers.
+        self._weighted = np.zeros((block.height, block.width), np.float64)
+        self._more = np.zeros((block.height, block.width), np.int32)  # a tile gives at most 2**24, and few meet
 
-    @property
-    def codes(self) -> NDArray[np.uint8]:
-        """(height, width): the mean, rounded half up; 255 where no weight is."""
-        return _weighted_mean(self._weighted, self._weights)
+    def look(self, result: TileResult, part: Window, taper: "_Taper") -> None:
+        """A tile, once, looked at its `part` of the block and says nothing yet."""
+        self._absent.discard((result.tile.row, result.tile.col))
+        if result.valid is not None:
+            blind = ~result.valid[part.slices_in(result.window_scene_px)]
+            self._more[part.slices_in(self._block)] -= _FULL_TRUST * taper.over(part) * blind
+
+    def claim(self, area: Window, view: TileView, weight: NDArray[np.int32], clear: NDArray[np.int32]) -> None:
+        """What the tile says of an `area` of its part instead, with its `weight` there; of each pixel once.
+
+        `clear`: the weight that its clear view of nothing would have had.
+        """
+        inside = area.slices_in(self._block)
+        weighted = weight.astype(np.float64)
+        weighted *= view.probability_units
+        self._weighted[inside] += weighted
+        self._more[inside] += weight - clear
+
+    def mean(self) -> NDArray[np.uint8]:
+        """(height, width): codes, rounded half up; 255 where no weight is."""
+        for row, col in self._absent:
+            part = self._block.intersection(self._grid.window(row, col))
+            assert part is not None
+            self._more[part.slices_in(self._block)] -= _FULL_TRUST * _taper(self._grid, row, col).over(part)
+        self._absent.clear()
+        along_y, along_x = self._clear_along()
+        codes = np.empty(self._more.shape, np.uint8)
+        for y in range(0, len(codes), _ROWS_AT_ONCE):  # what is needed in between then stays in the processor's cache
+            rows = slice(y, y + _ROWS_AT_ONCE)
+            weights = along_y[rows, np.newaxis] * along_x
+            weights += self._more[rows]
+            codes[rows] = _weighted_mean(self._weighted[rows], weights)
+        return codes
+
+    def _clear_along(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """(height,) and (width,), whose products are the weights of clear views by the whole grid."""
+        block, tiles = self._block, list(self._grid.over(self._block))
+        along_y, along_x = np.zeros(block.height, np.int32), np.zeros(block.width, np.int32)
+        for row, col in tiles:
+            taper = _taper(self._grid, row, col)
+            part = block.intersection(taper.window_scene_px)
+            assert part is not None
+            (rows_in, cols_in), (rows_of, cols_of) = part.slices_in(block), part.slices_in(taper.window_scene_px)
+            if col == tiles[0][1]:
+                along_y[rows_in] += taper.along_y[rows_of]
+            if row == tiles[0][0]:
+                along_x[cols_in] += taper.along_x[cols_of]
+        return _FULL_TRUST * along_y, along_x
 
 
 def _fused(shape: tuple[int, int], everything: Mapping[int, _Sums], large: Mapping[int, _Sums]) -> NDArray[np.uint8]:
-    probability = np.full(shape, NOBODY_LOOKED, np.uint8)
-    for level in sorted(everything, reverse=True):
-        codes = everything[level].codes
-        probability = np.where(codes == NOBODY_LOOKED, probability, codes)
+    by_level = [everything[level].mean() for level in sorted(everything, reverse=True)]
+    probability = by_level[0] if by_level else np.full(shape, NOBODY_LOOKED, np.uint8)
+    for codes in by_level[1:]:
+        np.copyto(probability, codes, where=codes != NOBODY_LOOKED)
     for sums in large.values():
-        codes = sums.codes
+        codes = sums.mean()
         # of a level that looked at a pixel at all, so there is a probability to compare with
-        probability = np.where(codes == NOBODY_LOOKED, probability, np.maximum(codes, probability))
+        np.maximum(codes, probability, out=probability, where=codes != NOBODY_LOOKED)
     return probability
 
 
@@ -138,30 +201,62 @@ def threshold_mask(probability: NDArray[np.uint8], threshold: float) -> NDArray[
 
 def view_of(result: TileResult, part: Window) -> TileView:
     """What a tile says of `part`, a window_scene_px within the tile's own."""
+    return _view(result, part, _reaches(result, part))
+
+
+def _claimed_views(result: TileResult, part: Window) -> Iterator[tuple[Window, TileView]]:
+    """Views of areas of `part` that share no pixel; in the rest of it the tile clearly sees nothing."""
+    reaches = _reaches(result, part)
+    if reaches:
+        view = _view(result, part, reaches)
+        for box in _apart(np.array([area for _, area in reaches])).tolist():
+            area = Window(*box)
+            yield area, view.within(area.slices_in(part))
+
+
+def _apart(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m, 4) XYXY: boxes that share no pixel and together cover `boxes`, (n, 4) XYXY."""
+    while True:
+        starts_before_end = (boxes[:, np.newaxis, :2] < boxes[:, 2:]).all(axis=2)
+        first_met = (starts_before_end & starts_before_end.T).argmax(axis=1)
+        kept, group = np.unique(first_met, return_inverse=True)
+        if len(kept) == len(boxes):
+            return boxes
+        merged = boxes[kept]
+        np.minimum.at(merged[:, :2], group, boxes[:, :2])
+        np.maximum.at(merged[:, 2:], group, boxes[:, 2:])
+        boxes = merged
+
+
+def _view(result: TileResult, part: Window, reaches: Iterable[tuple[int, Window]]) -> TileView:
     shape = (part.height, part.width)
-    units = np.zeros(shape, np.int32)
-    trust = np.full(shape, _FULL_TRUST, np.int32)
-    speaker = np.zeros(shape, np.int32)
-    for number, mask in enumerate(result.masks, start=1):
-        area = _reach(mask, result.window_scene_px, part)
-        if area is None:
-            continue
-        inside = area.slices_in(part)
+    units, speaker = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
+    trust = np.full(shape, _FULL_TRUST, np.uint8)
+    for number, area in reaches:
+        mask, inside = result.masks[number - 1], area.slices_in(part)
+        known = units[inside]
         instance_units = _instance_units(mask, result.window_scene_px, area)
         # Where instances compete the likelier one speaks; of equals the first.
-        speaks = instance_units > units[inside]
-        np.copyto(trust[inside], _FULL_TRUST, where=speaks)
-        np.copyto(trust[inside], _trust(mask), where=speaks & (instance_units >= _CERTAIN_UNITS // 2))
+        speaks = instance_units > known
         np.copyto(speaker[inside], number, where=speaks)
-        np.copyto(units[inside], instance_units, where=speaks)
+        np.copyto(known, instance_units, where=speaks)
+        # Less than full is only the trust in what is as likely as not. Who outdoes that is so too, and sets its own.
+        speaks &= instance_units >= _CERTAIN_UNITS // 2
+        np.copyto(trust[inside], _trust(mask), where=speaks)
     looked = np.ones(shape, np.bool_) if result.valid is None else result.valid[part.slices_in(result.window_scene_px)]
     return TileView(units, trust, looked, speaker)
 
 
 def weight_of(result: TileResult, view: TileView, grid: TileGrid, part: Window) -> NDArray[np.int32]:
     """(height, width) of `part`: how much the tile's word counts there, 0 where it has no data. `grid`: its level's."""
-    weight = _taper(result, grid, part) * view.trust
-    return weight if result.valid is None else weight * view.looked
+    return _trusted(_taper(grid, result.tile.row, result.tile.col).over(part), result, view)
+
+
+def _trusted(taper: NDArray[np.int32], result: TileResult, view: TileView) -> NDArray[np.int32]:
+    weight = taper * view.trust
+    if result.valid is not None:
+        weight *= view.looked
+    return weight
 
 
 def finer_side_px(grids: Mapping[int, TileGrid], level: int) -> int:
@@ -169,11 +264,9 @@ def finer_side_px(grids: Mapping[int, TileGrid], level: int) -> int:
     return max((grid.side for factor, grid in grids.items() if factor < level), default=0)
 
 
-def small_speaks(result: TileResult, view: TileView, finer_side_px: int) -> NDArray[np.bool_]:
-    """(height, width) of the view: True where an instance speaks that fits in a tile of side `finer_side_px`."""
-    is_small = np.array([False, *(_longest_px(mask, result.window_scene_px) <= finer_side_px for mask in result.masks)])
-    small: NDArray[np.bool_] = is_small[view.speaker]
-    return small
+def small_instances(result: TileResult, finer_side_px: int) -> NDArray[np.bool_]:
+    """(1 + masks,), by `TileView.speaker`: True for an instance that fits in a tile of side `finer_side_px`."""
+    return np.array([False, *(_longest_px(mask, result.window_scene_px) <= finer_side_px for mask in result.masks)])
 
 
 def _longest_px(mask: MaskRecord, tile: Window) -> float:
@@ -191,42 +284,71 @@ def _trust(mask: MaskRecord) -> int:
     return max(1, round(min(1.0, mask.predicted_iou) * _FULL_TRUST))
 
 
+def _reaches(result: TileResult, part: Window) -> list[tuple[int, Window]]:
+    """(1 + place among the masks, the area of `part` that it can touch) of the instances that touch it."""
+    areas = ((number, _reach(mask, result.window_scene_px, part)) for number, mask in enumerate(result.masks, start=1))
+    return [(number, area) for number, area in areas if area is not None]
+
+
 def _reach(mask: MaskRecord, tile: Window, part: Window) -> Window | None:
     """The piece of `part` that the instance's cropped logits can touch: the crop and what interpolation adds around."""
     (row, col), (height, width) = mask.logits.offset, mask.logits.codes.shape
     if mask.logits.codes.size == 0:
         return None
-    y_scale, x_scale = tile.height / mask.logits.shape[0], tile.width / mask.logits.shape[1]
-    return part.intersection(
-        Window(
-            # One pixel of the logits where they are enlarged, one of the scene where they are reduced.
-            tile.x0 + int(np.floor((col - 1) * x_scale)) - 1,
-            tile.y0 + int(np.floor((row - 1) * y_scale)) - 1,
-            tile.x0 + int(np.ceil((col + width + 1) * x_scale)) + 1,
-            tile.y0 + int(np.ceil((row + height + 1) * y_scale)) + 1,
-        )
-    )
+    x0, x1 = _reach_along(col, col + width, tile.width / mask.logits.shape[1])
+    y0, y1 = _reach_along(row, row + height, tile.height / mask.logits.shape[0])
+    return part.intersection(Window(tile.x0 + x0, tile.y0 + y0, tile.x0 + x1, tile.y0 + y1))
 
 
-def _instance_units(mask: MaskRecord, tile: Window, area: Window) -> NDArray[np.int32]:
-    logits = masks.upsample_window(mask.logits, (tile.height, tile.width), area.slices_in(tile))
-    return np.rint(masks.probability(logits).astype(np.float64) * _CERTAIN_UNITS).astype(np.int32)
+def _reach_along(start: int, end: int, scale: float) -> tuple[int, int]:
+    """Half a pixel of the logits around where they are enlarged; where they are reduced, about one of the scene."""
+    if scale >= 1:
+        return math.floor((start - 0.5) * scale), math.ceil((end + 0.5) * scale)
+    return math.floor((start - 1) * scale) - 1, math.ceil((end + 1) * scale) + 1
 
 
-def _taper(result: TileResult, grid: TileGrid, part: Window) -> NDArray[np.int32]:
-    """(height, width) of `part`: 1 to 256 * 256, falling linearly across each overlap with a neighbour."""
-    row, col = result.tile.row, result.tile.col
-    tile = result.window_scene_px
+def _instance_units(mask: MaskRecord, tile: Window, area: Window) -> NDArray[np.uint16]:
+    codes = masks.fine_codes(mask.logits, (tile.height, tile.width), area.slices_in(tile))
+    return _units_by_fine_code().take(codes)
+
+
+@lru_cache(maxsize=1)
+def _units_by_fine_code() -> NDArray[np.uint16]:
+    """(254 * 64 + 1,): the logistic function of what a code stands for; 0 for code 0, as outside of crops."""
+    codes = np.arange(masks.CODE_MAX * masks.FINE_PER_CODE + 1) / masks.FINE_PER_CODE
+    logits = codes * (2 * masks.LOGIT_LIMIT) / masks.CODE_MAX - masks.LOGIT_LIMIT
+    units = np.rint(_CERTAIN_UNITS / (1 + np.exp(-logits))).astype(np.uint16)
+    units[0] = 0
+    return units
+
+
+@dataclass(frozen=True, slots=True)
+class _Taper:
+    """How much a tile counts within its window, for where it lies: 1 to 256 * 256, less across each overlap."""
+
+    window_scene_px: Window
+    along_y: NDArray[np.int32]
+    """(height,)"""
+    along_x: NDArray[np.int32]
+    """(width,)"""
+
+    def over(self, part: Window) -> NDArray[np.int32]:
+        """(height, width) of `part`, within the window."""
+        rows, cols = part.slices_in(self.window_scene_px)
+        return self.along_y[rows, np.newaxis] * self.along_x[cols]
+
+
+@lru_cache(maxsize=256)
+def _taper(grid: TileGrid, row: int, col: int) -> _Taper:
+    tile = grid.window(row, col)
     shared_above = grid.window(row - 1, col).y1 - tile.y0 if row > 0 else 0
     shared_below = tile.y1 - grid.window(row + 1, col).y0 if row < grid.rows - 1 else 0
     shared_left = grid.window(row, col - 1).x1 - tile.x0 if col > 0 else 0
     shared_right = tile.x1 - grid.window(row, col + 1).x0 if col < grid.cols - 1 else 0
-    rows, cols = part.slices_in(tile)
-    along_y = _ramp(tile.height, shared_above, shared_below)[rows]
-    along_x = _ramp(tile.width, shared_left, shared_right)[cols]
-    return along_y[:, np.newaxis] * along_x[np.newaxis, :]
+    return _Taper(tile, _ramp(grid.side, shared_above, shared_below), _ramp(grid.side, shared_left, shared_right))
 
 
+@lru_cache(maxsize=64)
 def _ramp(side_px: int, shared_before_px: int, shared_after_px: int) -> NDArray[np.int32]:
     """(side_px,): 256, less within the overlaps; never 0, so that every pixel a tile saw counts."""
     place = np.arange(side_px, dtype=np.int64)
@@ -235,19 +357,18 @@ def _ramp(side_px: int, shared_before_px: int, shared_after_px: int) -> NDArray[
     return np.clip(np.minimum(rising, falling), 1, _FULL_TAPER).astype(np.int32)
 
 
-def _weighted_mean(weighted: NDArray[np.int64], weights: NDArray[np.int32]) -> NDArray[np.uint8]:
+def _weighted_mean(weighted: NDArray[np.float64], weights: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Rounded half up to codes; 255 where no weight is."""
-    codes = np.empty(weights.shape, np.uint8)
-    for y in range(0, len(codes), _ROWS_AT_ONCE):  # what is needed in between then stays in the processor's cache
-        rows = slice(y, y + _ROWS_AT_ONCE)
-        codes[rows] = _mean_of_rows(weighted[rows], weights[rows])
-    return codes
-
-
-def _mean_of_rows(weighted: NDArray[np.int64], weights: NDArray[np.int32]) -> NDArray[np.uint8]:
-    codes: NDArray[np.uint8] = (weights == 0).view(np.uint8)
-    codes *= NOBODY_LOOKED
-    some = np.flatnonzero(weighted)  # most of a mosaic is nothing, and dividing is what takes time
-    per_code = weights.ravel()[some].astype(np.int64) * _UNITS_PER_CODE
-    codes.ravel()[some] = (weighted.ravel()[some] + per_code // 2) // per_code
+    unseen = weights == 0
+    some_unseen = unseen.any()
+    mean = weights.astype(np.float64)
+    mean *= _UNITS_PER_CODE
+    if some_unseen:
+        np.copyto(mean, 1, where=unseen)
+    # Of whole numbers so small that a quotient just below a half is not rounded up to it.
+    np.divide(weighted, mean, out=mean)
+    mean += 0.5
+    codes = mean.astype(np.uint8)
+    if some_unseen:
+        np.copyto(codes, NOBODY_LOOKED, where=unseen)
     return codes

@@ -14,6 +14,8 @@ LOGIT_LIMIT = 8.0
 """Logits are clipped to +-8: probabilities of 0.0003 and 0.9997, beyond which certainty changes nothing."""
 CODE_MAX = 254
 """Even, so that the logit 0 has a code of its own, 127, and the threshold at even odds survives. 255 stays free."""
+FINE_PER_CODE = 64
+"""Steps of a code into which interpolated logits are rounded: at even odds, 0.0002 of probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,39 +106,51 @@ def upsample(
     return np.asarray(resized, dtype=np.float32)
 
 
-def upsample_window(
+def fine_codes(
     quantised: QuantisedLogits, out_shape: tuple[int, int], window: tuple[slice, slice]
-) -> NDArray[np.float32]:
-    """`upsample(quantised.to_logits(), out_shape, window)` of a window that is not empty, at the cost of it alone.
+) -> NDArray[np.int32]:
+    """`upsample(quantised.to_logits(), out_shape, window)` as codes, in steps of 1 / FINE_PER_CODE of a code.
 
-    Small windows are many, and Pillow takes longer to be called than to resize them: so enlarging is done here.
+    At the cost of the window alone, which must not be empty. Small windows are many, and Pillow takes longer to be
+    called than to resize them: so enlarging is done here. A pixel does not depend on the window, not in the last digit.
     """
-    if any(n_low > n_out for n_low, n_out in zip(quantised.shape, out_shape, strict=True)):
-        return upsample(quantised.to_logits(), out_shape, window)
-    (rows, below, down), (cols, beside, right) = (
-        (first[wanted], first[wanted] + step[wanted], share[wanted])
-        for wanted, (first, step, share) in zip(window, map(_taps, quantised.shape, out_shape), strict=True)
-    )
-    top, left = int(rows[0]), int(cols[0])
-    codes = _codes_in(quantised, (slice(top, int(below[-1]) + 1), slice(left, int(beside[-1]) + 1)))
-    logits = _to_logits(codes).astype(np.float64)
-    upper, lower = logits[rows - top], logits[below - top]
-    upper += (lower - upper) * down[:, np.newaxis]
-    before, after = upper[:, cols - left], upper[:, beside - left]
-    before += (after - before) * right
-    return before.astype(np.float32)
+    if quantised.shape[0] > out_shape[0] or quantised.shape[1] > out_shape[1]:
+        codes = (upsample(quantised.to_logits(), out_shape, window) + LOGIT_LIMIT) * (CODE_MAX / (2 * LOGIT_LIMIT))
+        reduced: NDArray[np.int32] = np.rint(np.clip(codes, 0, CODE_MAX) * FINE_PER_CODE).astype(np.int32)
+        return reduced
+    (rows, cols), (height, width) = window, quantised.shape
+    (above, down), (before, right) = _taps(height, out_shape[0], rows), _taps(width, out_shape[1], cols)
+    top, left = int(above[0]), int(before[0])
+    low = _codes_in(quantised, (slice(top, int(above[-1]) + 2), slice(left, int(before[-1]) + 2))).astype(np.float32)
+    low *= np.float32(FINE_PER_CODE)
+    # Columns first: picking columns is slow and still cheap there, picking whole rows is fast.
+    picked = before - left
+    wide = (low[:, 1:] - low[:, :-1]).take(picked, axis=1)
+    wide *= right
+    wide += low.take(picked, axis=1)
+    wide += np.float32(0.5)
+    picked = above - top
+    fine = (wide[1:] - wide[:-1]).take(picked, axis=0)
+    fine *= down[:, np.newaxis]
+    fine += wide.take(picked, axis=0)
+    return fine.astype(np.int32)
+
+
+def _taps(n_low: int, n_out: int, wanted: slice) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    first, share = _all_taps(n_low, n_out)
+    return first[wanted], share[wanted]
 
 
 @lru_cache(maxsize=64)
-def _taps(n_low: int, n_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """By output pixel along an axis: the low-resolution pixel before its centre, 1 if one is after, its share."""
+def _all_taps(n_low: int, n_out: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """By output pixel along an axis: one of the two low-resolution pixels around its centre, the share of the next."""
     place = np.clip((np.arange(n_out) + 0.5) * n_low / n_out - 0.5, 0, n_low - 1)
-    first = np.floor(place).astype(np.int64)
-    return first, (first < n_low - 1).astype(np.int64), place - first
+    first = np.clip(np.floor(place), 0, max(n_low - 2, 0)).astype(np.int64)
+    return first, (place - first).astype(np.float32)
 
 
 def _codes_in(quantised: QuantisedLogits, window: tuple[slice, slice]) -> NDArray[np.uint8]:
-    """The part of `full_codes` in a window, whose slices have whole starts and stops."""
+    """The part of `full_codes` in a window, whose slices have whole starts and stops; 0 beyond its end."""
     (row, column), (height, width) = quantised.offset, quantised.codes.shape
     rows, columns = window
     part = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)

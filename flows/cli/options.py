@@ -43,6 +43,9 @@ Simplify = Annotated[float, typer.Option("--simplify-m", help="Draw outlines wit
 MaxUnparsable = Annotated[float, typer.Option(help="Share of unusable answers above which the run is partial.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-scenes", help="Go on without scenes that cannot be used.")]
 Cog = Annotated[bool, typer.Option("--cog", help="Deliver masks and probabilities as COGs too.")]
+ShardPx = Annotated[
+    int | None, typer.Option("--shard-px", help="Side of Zarr shards, e.g. 2048: fewer objects; few readers read them.")
+]
 Cluster = Annotated[str, typer.Option(help="local, or a Dask scheduler's address.")]
 NWorkers = Annotated[int | None, typer.Option("--workers", min=1, help="Local processes; one per core by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, messages on stderr.")]

@@ -34,6 +34,7 @@ def plan(
     simplify_m: o.Simplify = 0.0,
     skip_bad_scenes: o.SkipBad = False,
     cog: o.Cog = False,
+    shard_px: o.ShardPx = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Say what a run would do and what is wrong with its input; load, compute and write nothing.
@@ -47,7 +48,7 @@ def plan(
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry, gsd=gsd, cog=cog,
-        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m,
+        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
     )  # fmt: skip
     _, looked = request.look()
     document = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.cli.options import numbers
+from pipeline.blocks import checked_shard_px
 from pipeline.model_names import addressed
 from pipeline.preflight import attempt
 from pipeline.prepare import Looked, look
@@ -39,6 +40,7 @@ class Request:
     mode: str = "semantic"
     min_area_m2: float = 0.0
     simplify_m: float = 0.0
+    shard_px: int | None = None
 
     def look(self) -> tuple[RunSpec, Looked]:
         """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
@@ -46,8 +48,9 @@ class Request:
         bands, of_bands = attempt("--bands", lambda: numbers("--bands", self.bands))
         rules, of_rules = attempt("--mode", lambda: feature_rules(self.mode, self.min_area_m2, self.simplify_m))
         levels, of_levels = attempt("--levels", lambda: numbers("--levels", self.levels))
-        spec = self._spec(queries or (), bands, levels or (1,), rules or FeatureRules())
-        earlier = [*of_queries, *of_bands, *of_levels, *of_rules, *self._share_problems()]
+        shard_px, of_shards = attempt("--shard-px", lambda: checked_shard_px(self.shard_px))
+        spec = self._spec(queries or (), bands, levels or (1,), rules or FeatureRules(), shard_px)
+        earlier = [*of_queries, *of_bands, *of_levels, *of_rules, *of_shards, *self._share_problems()]
         return spec, look(spec, self.out, earlier=earlier)
 
     def _spec(
@@ -56,6 +59,7 @@ class Request:
         bands: tuple[int, ...] | None,
         levels: tuple[int, ...],
         rules: FeatureRules,
+        shard_px: int | None,
     ) -> RunSpec:
         return RunSpec(
             scenes=tuple(self.scenes),
@@ -79,6 +83,7 @@ class Request:
             max_unparsable=min(max(self.max_unparsable, 0.0), 1.0),
             skip_bad_scenes=self.skip_bad_scenes,
             cog=self.cog,
+            shard_px=shard_px,
         )
 
     def _share_problems(self) -> list[Problem]:

@@ -52,6 +52,7 @@ def segment(
     max_unparsable: o.MaxUnparsable = 0.02,
     skip_bad_scenes: o.SkipBad = False,
     cog: o.Cog = False,
+    shard_px: o.ShardPx = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where a machine failed.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what earlier runs left in OUT.")] = False,
     workers: o.NWorkers = None,
@@ -80,7 +81,7 @@ def segment(
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd, cog,
-        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m,
+        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:

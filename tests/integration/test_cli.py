@@ -127,6 +127,7 @@ BAD: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "threshold": (lambda _: ["--threshold", "1.5"], "threshold=1.5 is not between 0 and 1"),
     "levels": (lambda _: ["--levels", "1,x"], "--levels"),
     "gsd": (lambda _: ["--gsd", "0"], "--gsd: gsd=0 is no size of a pixel"),
+    "shards": (lambda _: ["--shard-px", "700"], "--shard-px: shard_px=700 is no multiple of a chunk's 512 px"),
     "share": (lambda _: ["--max-unparsable", "7"], "--max-unparsable: 7 is no share"),
 }  # fmt: skip
 
@@ -316,12 +317,15 @@ def test_status_of_a_run_that_an_exception_ended_says_which(
     assert "the plug was pulled" in text
 
 
-def test_segment_with_cogs_then_validate_then_export(
+def test_segment_with_cogs_and_shards_then_validate_then_export(
     here: Command, models: Models, scene: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert here("segment", *arguments(models, scene, out), "--cog")[0] == 0
+    assert here("segment", *arguments(models, scene, out), "--cog", "--shard-px", "1024")[0] == 0
     assert sorted(p.name for p in (out / "cog/alpha/the-water").iterdir()) == ["mask.tif", "probability.tif"]
+    mask = json.loads((out / "masks.zarr/alpha/the-water/mask/zarr.json").read_text())
+    assert mask["chunk_grid"]["configuration"]["chunk_shape"] == [1024, 1024]
+    assert mask["codecs"][0]["name"] == "sharding_indexed"
     code, text, _ = here("validate", out)
     assert (code, text.count("ok  ")) == (0, 15)
     code, text, _ = here("validate", out, "--json")

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from t2s_core.errors import ContractError
-from t2s_core.masks import LOGIT_LIMIT, probability, quantise, union, upsample, upsample_window
+from t2s_core.masks import FINE_PER_CODE, LOGIT_LIMIT, fine_codes, probability, quantise, union, upsample
 
 STEP = 2 * LOGIT_LIMIT / 254
 logits_arrays = hnp.arrays(
@@ -123,7 +123,7 @@ def test_union_is_the_highest_logit() -> None:
     seed=st.integers(0, 1000), data=st.data(),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_a_window_of_a_crop_is_that_of_the_whole(
+def test_fine_codes_are_what_upsampling_gives_and_do_not_depend_on_the_window(
     shape: tuple[int, int], out: tuple[int, int], seed: int, data: st.DataObject
 ) -> None:
     logits = np.full(shape, -8, np.float32)
@@ -136,4 +136,16 @@ def test_a_window_of_a_crop_is_that_of_the_whole(
         start = data.draw(st.integers(0, n - 1))
         window.append(slice(start, data.draw(st.integers(start + 1, n))))
     expected = upsample(quantised.to_logits(), out, (window[0], window[1]))
-    np.testing.assert_allclose(upsample_window(quantised, out, (window[0], window[1])), expected, atol=2e-5)
+    fine = fine_codes(quantised, out, (window[0], window[1]))
+    assert fine.dtype == np.int32
+    np.testing.assert_allclose(fine / FINE_PER_CODE * STEP - LOGIT_LIMIT, expected, atol=0.51 * STEP / FINE_PER_CODE)
+    if all(n_low <= n_out for n_low, n_out in zip(shape, out, strict=True)):
+        whole = fine_codes(quantised, out, (slice(0, out[0]), slice(0, out[1])))
+        np.testing.assert_array_equal(fine, whole[window[0], window[1]])
+
+
+def test_fine_codes_at_the_same_resolution_are_the_codes() -> None:
+    logits = np.random.default_rng(1).normal(0, 5, (17, 9)).astype(np.float32)
+    quantised = quantise(logits)
+    fine = fine_codes(quantised, (17, 9), (slice(2, 17), slice(0, 9)))
+    np.testing.assert_array_equal(fine, quantised.full_codes()[2:].astype(int) * FINE_PER_CODE)

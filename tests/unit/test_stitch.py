@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.results import MaskRecord, TileResult, TileStatus
-from pipeline.stitch import NOBODY_LOOKED, stitch_window, threshold_mask, view_of
+from pipeline.stitch import NOBODY_LOOKED, stitch_window, threshold_mask, view_of, weight_of
 from pipeline.tiling import TileGrid, TileKey, Window
 from t2s_core.masks import QuantisedLogits, quantise
 
@@ -279,3 +279,41 @@ def test_fused_levels_are_no_more_than_some_tile_says_whatever_the_order_and_the
     x0, y0, w, h = block
     window = Window(x0, y0, min(width, x0 + w), min(height, y0 + h))
     np.testing.assert_array_equal(stitch_window(window, results, grids).probability, fused[window.slices_in(whole)])
+
+
+def spotted(rng: np.random.Generator, n: int) -> list[NDArray[np.float32]]:
+    """Instances that are somewhere in a tile, so that some overlap and much of the tile is clearly nothing."""
+    instances = []
+    for _ in range(n):
+        logits = np.full((12, 12), -12, np.float32)
+        y, x = rng.integers(0, 10, 2)
+        logits[y : y + 3, x : x + 3] = rng.uniform(-4, 8, logits[y : y + 3, x : x + 3].shape)
+        instances.append(logits)
+    return instances
+
+
+@given(seed=st.integers(0, 2**32 - 1), tile_px=st.integers(12, 40), share=st.floats(0, 0.5), n=st.integers(0, 4))
+@settings(max_examples=40, deadline=None)
+def test_what_is_skipped_where_nothing_is_claimed_changes_nothing(
+    seed: int, tile_px: int, share: float, n: int
+) -> None:
+    """The mean over all tiles that looked, each over all of its window, in whole numbers."""
+    rng = np.random.default_rng(seed)
+    block = Window(7, 3, 57, 61)
+    grid = TileGrid(70, 64, tile_px, int(share * tile_px))
+    weights, weighted = np.zeros((58, 50), object), np.zeros((58, 50), object)
+    results = []
+    for row, col in grid.over(block):
+        valid = rng.random((grid.side, grid.side)) < 0.9 if rng.random() < 0.5 else None
+        status = TileStatus.FAILED if rng.random() < 0.2 else TileStatus.OK
+        iou = float(rng.uniform(0, 1.2))
+        results.append(tile_result(grid, row, col, spotted(rng, n), status=status, predicted_iou=iou, valid=valid))
+        part = block.intersection(results[-1].window_scene_px)
+        if part is not None and results[-1].status.seen:
+            view, inside = view_of(results[-1], part), part.slices_in(block)
+            weight = weight_of(results[-1], view, grid, part).astype(object)
+            weights[inside] += weight
+            weighted[inside] += weight * view.probability_units.astype(object)
+    per_code = np.where(weights > 0, weights * 256, 1)
+    expected = np.where(weights > 0, (2 * weighted + per_code) // (2 * per_code), NOBODY_LOOKED)
+    np.testing.assert_array_equal(stitch_window(block, results, {1: grid}).probability, expected.astype(np.uint8))
