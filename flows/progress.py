@@ -18,9 +18,15 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from pipeline.progress import Progress
+from pipeline.progress import Advance, Progress
 
-_UNITS = {"segment": "tile-queries", "stitch": "mosaics", "vectorise": "layers", "publish": "layers"}
+_UNITS = {
+    "look": "tile-queries",
+    "segment": "tile-queries",
+    "stitch": "mosaics",
+    "vectorise": "layers",
+    "publish": "layers",
+}
 _LINE_EVERY_S = 15.0
 
 
@@ -47,34 +53,30 @@ class _Rate(ProgressColumn):
 class _Bars:
     def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
-        self._current = self._bars.add_task("", visible=False, unit="")
 
-    def start(self, stage: str, scene_id: str, total: int, done: int) -> None:
-        self._current = self._bars.add_task(
-            f"{stage:<9} {scene_id[:32]}", total=total, completed=done, unit=_UNITS[stage]
-        )
-
-    def advance(self, steps: int) -> None:
-        self._bars.advance(self._current, steps)
+    def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
+        task = self._bars.add_task(f"{stage:<9} {scene_id[:32]}", total=total, completed=done, unit=_UNITS[stage])
+        return lambda steps: self._bars.advance(task, steps)
 
     def note(self, message: str) -> None:
         self._bars.console.print(message, highlight=False, markup=False)
 
 
 class _Lines:
-    def __init__(self) -> None:
-        self._stage, self._total, self._done, self._said_s = "", 0, 0, 0.0
-
-    def start(self, stage: str, scene_id: str, total: int, done: int) -> None:
-        self._stage, self._total, self._done, self._said_s = f"{stage} {scene_id}", total, done, time.monotonic()
+    def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
+        name = f"{stage} {scene_id}"
         found = f", {done} of them done already" if done else ""
-        self.note(f"{self._stage}: {total} {_UNITS[stage]}{found}")
+        self.note(f"{name}: {total} {_UNITS[stage]}{found}")
+        said_s = time.monotonic()
 
-    def advance(self, steps: int) -> None:
-        self._done += steps
-        if time.monotonic() - self._said_s >= _LINE_EVERY_S:
-            self._said_s = time.monotonic()
-            self.note(f"{self._stage}: {self._done} of {self._total}")
+        def advance(steps: int) -> None:
+            nonlocal done, said_s
+            done += steps
+            if time.monotonic() - said_s >= _LINE_EVERY_S:
+                said_s = time.monotonic()
+                self.note(f"{name}: {done} of {total}")
+
+        return advance
 
     def note(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)  # noqa: T201 -- this is the terminal's module

@@ -1,12 +1,19 @@
 """A region run without Prefect: prepare, open workers when needed, call the stages. The flow uses it too."""
 
+import os
+
+from platformdirs import user_cache_dir
 from pydantic import BaseModel, ConfigDict
 
 from flows.progress import progress_for
 from flows.workers import WorkersOnDemand
+from pipeline.conduct import DIRECT, Stages
+from pipeline.estimate import measured
 from pipeline.prepare import Prepared, prepare
-from pipeline.region import DIRECT, Outcome, Stages, run_region
+from pipeline.rates import RateBook, rates_of
+from pipeline.region import Outcome, run_region
 from pipeline.spec import RunSpec
+from pipeline.storage import Store
 
 
 class RunSettings(BaseModel):
@@ -20,6 +27,8 @@ class RunSettings(BaseModel):
     """Local worker processes; one per core if None."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    scenes_at_once: int = 2
+    """Scenes that are worked on at the same time, so that the last tiles of one leave no worker idle."""
     retry_failed: bool = False
     """Compute tile-queries again that failed before."""
     fresh: bool = False
@@ -36,8 +45,9 @@ def run(spec: RunSpec, out: str, settings: RunSettings, stages: Stages = DIRECT)
 
 def run_prepared(prepared: Prepared, settings: RunSettings, stages: Stages = DIRECT) -> Outcome:
     """The same for a spec whose inputs were looked at already."""
+    book = rate_book(settings.cluster, settings.device)
     with WorkersOnDemand(settings.cluster, settings.workers) as workers, progress_for() as progress:
-        return run_region(
+        outcome = run_region(
             prepared,
             workers,
             progress,
@@ -45,4 +55,15 @@ def run_prepared(prepared: Prepared, settings: RunSettings, stages: Stages = DIR
             device=settings.device,
             retry_failed=settings.retry_failed,
             fresh=settings.fresh,
+            scenes_at_once=settings.scenes_at_once,
+            rates=measured(prepared, book),
         )
+    rates = rates_of(outcome.manifest)
+    if rates is not None:
+        book.write(prepared.versions, rates)
+    return outcome
+
+
+def rate_book(cluster: str, device: str) -> RateBook:
+    """What models were measured to take, kept for this user; T2S_CACHE names another place, any fsspec URL."""
+    return RateBook(Store.at(os.environ.get("T2S_CACHE") or user_cache_dir("t2s")), cluster, device)

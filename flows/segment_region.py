@@ -3,8 +3,9 @@
 from prefect import flow
 
 from flows.run import RunSettings, run
+from pipeline.conduct import Stages
 from pipeline.manifest import RunStatus
-from pipeline.region import Outcome, Stages
+from pipeline.region import Outcome
 from pipeline.spec import RunSpec
 from tasks.region import publish_scene, segment_scene, stitch_scene, vectorise_scene
 

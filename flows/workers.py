@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain
+from threading import Lock
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -22,6 +23,7 @@ class WorkersOnDemand:
         self._cluster, self._n_workers = cluster, n_workers
         self._stack = ExitStack()
         self._workers: DaskWorkers | None = None
+        self._opening = Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -31,6 +33,11 @@ class WorkersOnDemand:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
+    @property
+    def threads(self) -> int:
+        """See `Workers.threads`; 1 before there are any."""
+        return 1 if self._workers is None else self._workers.threads
+
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """See `Workers.map`. Raises `BadInput` where the cluster cannot be reached."""
         pending = iter(items)
@@ -38,10 +45,13 @@ class WorkersOnDemand:
             yield from self._open().map(function, chain([first], pending))
 
     def _open(self) -> DaskWorkers:
-        if self._workers is None:
-            try:
-                client = self._stack.enter_context(client_for(self._cluster, n_workers=self._n_workers))
-            except (ValueError, OSError) as error:
-                raise BadInput(f"--cluster {self._cluster}: {error}; use `local` or a scheduler's address") from error
-            self._workers = DaskWorkers(client)
-        return self._workers
+        with self._opening:  # scenes run in threads, and any of them may be the first to need workers
+            if self._workers is None:
+                try:
+                    client = self._stack.enter_context(client_for(self._cluster, n_workers=self._n_workers))
+                except (ValueError, OSError) as error:
+                    raise BadInput(
+                        f"--cluster {self._cluster}: {error}; use `local` or a scheduler's address"
+                    ) from error
+                self._workers = DaskWorkers(client)
+            return self._workers

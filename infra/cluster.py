@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 LOCAL = "local"
@@ -19,6 +19,7 @@ def client_for(cluster: str = LOCAL, *, n_workers: int | None = None) -> Iterato
     """
     from distributed import Client, LocalCluster
 
+    # `closing`, for a client's own context belongs to the thread that enters it, and here another one may leave it.
     if cluster == LOCAL:
         # One thread per worker: an engine is not thread-safe, and GDAL datasets may not cross threads.
         with (
@@ -30,11 +31,11 @@ def client_for(cluster: str = LOCAL, *, n_workers: int | None = None) -> Iterato
                 memory_limit=0,  # Dask would kill a worker for the size of its models
                 silence_logs=logging.ERROR,
             ) as local,
-            Client(local) as client,
+            closing(Client(local)) as client,
         ):
             yield client
         return
     if "://" not in cluster:
         raise ValueError(f"cluster {cluster!r} is neither `local` nor an address such as tcp://host:8786")
-    with Client(cluster, timeout=30) as client:
+    with closing(Client(cluster, timeout=30)) as client:
         yield client

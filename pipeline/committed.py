@@ -1,17 +1,23 @@
 """What of a plan is committed: the truth about progress, read from the objects themselves."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from pipeline.plan import ScenePlan
+from pipeline.plan import IsDone, PlannedTile, ScenePlan
 from pipeline.queries import Query
 from pipeline.results import TileStatus, batch_names, read_index
 from pipeline.storage import Store
 from pipeline.tiling import TileKey
+
+_TILES_AT_ONCE = 4096
+"""Tiles whose keys are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -21,29 +27,58 @@ class Committed:
     index: pa.Table
     """One row per wanted and committed result: columns of `results.read_index`; `query_id` is the plan's."""
     n_wanted: int
+    batches: frozenset[str] = field(repr=False)
+    """Names of all committed batches that were looked at."""
 
     def of_query(self, query: Query) -> pa.Table:
         """The rows of one query."""
-        return self.index.filter(pc.equal(self.index["query_id"], query.query_id))
+        return self.index.filter(pc.equal(self.index["query_id"].cast(pa.string()), query.query_id))
 
-    def done(self, *, retry_failed: bool) -> frozenset[str]:
-        """Keys that need no computing."""
+    def is_done(self, *, retry_failed: bool) -> IsDone:
+        """What needs no computing."""
+        places: set[tuple[str, int]] = set()
+        done: dict[tuple[str, int], NDArray[np.bool_]] = {}
         index = self.index
         if retry_failed:
-            index = index.filter(pc.not_equal(index["status"], TileStatus.FAILED.value))
-        return frozenset(index["key"].to_pylist())
+            index = index.filter(pc.not_equal(index["status"].cast(pa.string()), TileStatus.FAILED.value))
+        query_ids = np.asarray(index["query_id"].cast(pa.string()))
+        level, row, col = (np.asarray(index[name]) for name in ("level", "row", "col"))
+        places.update(zip(query_ids.tolist(), level.tolist(), strict=True))
+        for query_id, factor in places:
+            here = (query_ids == query_id) & (level == factor)
+            done[query_id, factor] = np.zeros((row[here].max() + 1, col[here].max() + 1), np.bool_)
+            done[query_id, factor][row[here], col[here]] = True
+
+        def is_done(tile: TileKey, query_id: str) -> bool:
+            found = done.get((query_id, tile.level))
+            if found is None or tile.row >= found.shape[0] or tile.col >= found.shape[1]:
+                return False
+            return bool(found[tile.row, tile.col])
+
+        return is_done
+
+    def n_open(self, *, retry_failed: bool) -> int:
+        """How many tile-queries need computing."""
+        counts = self.counts()
+        return counts["pending"] + (counts[TileStatus.FAILED.value] if retry_failed else 0)
 
     def counts(self) -> Counter[str]:
         """Tile-queries by status, `pending` and `total` included."""
         counts = Counter({status.value: 0 for status in TileStatus})
-        counts.update(self.index["status"].to_pylist())
+        found = pc.value_counts(self.index["status"].cast(pa.string())).to_pylist()
+        counts.update({entry["values"]: entry["counts"] for entry in found})
         counts["pending"] = self.n_wanted - self.index.num_rows
         counts["total"] = self.n_wanted
         return counts
 
+    def tally(self, scene_id: str) -> "Tally":
+        """What the manifest says of it, without the rows."""
+        failed, unparsable = (self.reasons(scene_id, status) for status in (TileStatus.FAILED, TileStatus.UNPARSABLE))
+        return Tally(self.counts(), failed, unparsable)
+
     def reasons(self, scene_id: str, status: TileStatus) -> list[dict[str, str]]:
         """One entry per tile-query of that status: scene_id, tile, query_id, reason."""
-        rows = self.index.filter(pc.equal(self.index["status"], status.value)).to_pylist()
+        rows = self.index.filter(pc.equal(self.index["status"].cast(pa.string()), status.value)).to_pylist()
         return [
             {
                 "scene_id": scene_id,
@@ -55,18 +90,95 @@ class Committed:
         ]
 
 
-def committed(store: Store, plan: ScenePlan, queries: Sequence[Query]) -> Committed:
-    """Compare a scene's plan with what lies in the run's directory."""
-    wanted = {ask.key: ask.query_id for tile in plan.tiles() for ask in plan.asks(tile, queries)}
-    index = read_index(store, batch_names(store, plan.scene.scene_id))
-    keys = index["key"].to_pylist()
-    failed = pc.equal(index["status"], TileStatus.FAILED.value).to_pylist()
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a scene's tile-queries came to."""
+
+    counts: Counter[str]
+    """By status; see `Committed.counts`."""
+    failures: Sequence[Mapping[str, str]]
+    """See `Committed.reasons`."""
+    unparsable: Sequence[Mapping[str, str]]
+
+
+def committed(
+    store: Store, plan: ScenePlan, queries: Sequence[Query], *, earlier: Committed | None = None
+) -> Committed:
+    """Compare a scene's plan with what lies in the run's directory.
+
+    `earlier`: the same comparison of before; batches that it looked at are not read again. Not for a run that computes
+    failures anew, which may put other results into a batch of the same name.
+    """
+    names = frozenset(batch_names(store, plan.scene.scene_id))
+    index = read_index(store, sorted(names if earlier is None else names - earlier.batches))
+    if earlier is not None:
+        index = pa.concat_tables([earlier.index, index]).unify_dictionaries()
+    chosen: list[int] = []
+    query_ids: list[str] = []
+    n_wanted = 0
+    rows_of = _RowsOfTiles(plan, index)
+    tiles = plan.tiles()
+    while some := tuple(islice(tiles, _TILES_AT_ONCE)):
+        wanted = [(ask, keys) for tile in some for ask, keys in _keys(plan, tile, queries)]
+        n_wanted += len(wanted)
+        rows = rows_of(some)
+        best = _best(index.select(["key", "status"]).take(pa.array(rows)), {key for _, keys in wanted for key in keys})
+        for query_id, keys in wanted:
+            found = next((best[key] for key in keys if key in best), None)
+            if found is not None:
+                chosen.append(int(rows[found]))
+                query_ids.append(query_id)
+    order = np.argsort(np.array(chosen, np.int64))
+    taken = index.take(pa.array(np.array(chosen, np.int64)[order]))
+    # A query may have been renamed since: its text, and so its key, is the same.
+    ids = pa.array([query_ids[i] for i in order], pa.string()).dictionary_encode()
+    return Committed(taken.set_column(taken.schema.get_field_index("query_id"), "query_id", ids), n_wanted, names)
+
+
+def _keys(plan: ScenePlan, tile: PlannedTile, queries: Sequence[Query]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Of each query, its id and the keys of results that settle it, the best first."""
+    if plan.first_look is None:
+        for ask in plan.asks(tile, queries):
+            yield ask.query_id, (ask.key,)
+        return
+    # An answer counts, however irrelevant the question.
+    for ask, skipped in zip(plan.asks(tile, queries), plan.asks(tile, queries, irrelevant=True), strict=True):
+        yield ask.query_id, (ask.key, skipped.key)
+
+
+def _best(rows: pa.Table, wanted: set[str]) -> dict[str, int]:
+    """By wanted key, the row that counts."""
+    failed = pc.equal(rows["status"].cast(pa.string()), TileStatus.FAILED.value).to_pylist()
     best: dict[str, int] = {}
-    for i, key in enumerate(keys):
+    for i, key in enumerate(rows["key"].to_pylist()):
         # A retried failure leaves two rows under one key: the one that is no failure counts.
         if key in wanted and (key not in best or (failed[best[key]] and not failed[i])):
             best[key] = i
-    chosen = index.take(pa.array(sorted(best.values()), pa.int64()))
-    # A query may have been renamed since: its text, and so its key, is the same.
-    ids = pa.array([wanted[k] for k in chosen["key"].to_pylist()], pa.string())
-    return Committed(chosen.set_column(chosen.schema.get_field_index("query_id"), "query_id", ids), len(wanted))
+    return best
+
+
+class _RowsOfTiles:
+    """The rows of an index by tile, found without a Python object for each."""
+
+    def __init__(self, plan: ScenePlan, index: pa.Table) -> None:
+        self._grids = plan.grids
+        level, row, col = (np.asarray(index[name], dtype=np.int64) for name in ("level", "row", "col"))
+        self._sorted: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        for factor, grid in plan.grids.items():
+            # Another plan's tiles may lie beyond this grid; they are not wanted anyway.
+            here = np.flatnonzero((level == factor) & (row < grid.rows) & (col < grid.cols))
+            places = row[here] * grid.cols + col[here]
+            order = np.argsort(places, kind="stable")
+            self._sorted[factor] = places[order], here[order]
+
+    def __call__(self, tiles: Sequence[PlannedTile]) -> NDArray[np.int64]:
+        return np.concatenate([np.empty(0, np.int64), *self._of_levels(tiles)])
+
+    def _of_levels(self, tiles: Sequence[PlannedTile]) -> Iterator[NDArray[np.int64]]:
+        for factor, grid in self._grids.items():
+            wanted = np.array([t.key.row * grid.cols + t.key.col for t in tiles if t.key.level == factor], np.int64)
+            places, rows = self._sorted[factor]
+            first, last = np.searchsorted(places, wanted, "left"), np.searchsorted(places, wanted, "right")
+            counts = last - first
+            within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+            yield rows[np.repeat(first, counts) + within]

@@ -125,14 +125,14 @@ def cut_scene(work: SceneWork, settings: CutSettings, progress: Progress) -> Sce
     """
     cut = SceneCut(work.scene.scene_id)
     total = sum(grid.rows * grid.cols for grid in work.grids.values())
-    progress.start("curate", work.scene.scene_id, total, 0)
+    advance = progress.start("curate", work.scene.scene_id, total, 0)
     ids = {query.query_id: key for key, query in settings.vocabulary.queries.items()}
     try:
         with open_scene(work.scene) as dataset, SceneTruth(work.layers, work.scene, ids) as truth:
             for chip in chips_of(work, settings):
                 cut.chips["windows"] += 1
                 cut.chips[_cut_chip(chip, work, settings, _Opened(dataset, truth), cut)] += 1
-                progress.advance(1)
+                advance(1)
     except UnreadablePixels as error:
         raise MachineFault(str(error)) from error
     return cut

@@ -117,7 +117,7 @@ def run_evaluation(
     chosen, progress = device_name(device), progress or Silent()
     disable_progress_bar()  # the evaluation has its own
     total = len(opened.examples)
-    progress.start("evaluate", opened.examples.name, min(total, spec.limit or total), 0)
+    advance = progress.start("evaluate", opened.examples.name, min(total, spec.limit or total), 0)
     prompter = load_prompter(opened.prompter, device=chosen)
     segmenters = [load_segmenter(name, device=chosen) for name in spec.segmenters]
     evaluations = evaluate(
@@ -127,7 +127,7 @@ def run_evaluation(
         limit=spec.limit,
         batch_size=batch_size,
         n_worst=0 if spec.is_ablation or out is None else N_WORST,
-        advance=progress.advance,
+        advance=advance,
     )
     document = ablation(evaluations) if spec.is_ablation else scores(evaluations[0])
     if out is not None:

@@ -162,6 +162,13 @@ def _authalic_q(sine: NDArray[np.float64], e2: float) -> NDArray[np.float64]:
     return q
 
 
+def area_m2(geobox: GeoBox) -> float:
+    """Of all of a scene, data or not. Raises `BadInput` as `to_geographic`."""
+    height, width = shape_yx(geobox)
+    outline = to_geographic([box(0, 0, width, height)], geobox)
+    return float(areas_m2(outline, geographic_crs(proj_crs(geobox)))[0])
+
+
 def gsd_m(geobox: GeoBox) -> float:
     """Side in metres of a square as large as the scene's middle pixel. Raises `BadInput` as `to_geographic`."""
     height, width = shape_yx(geobox)

@@ -24,6 +24,11 @@ def levels_of(scene: Scene, spec: RunSpec) -> tuple[int, ...]:
     return tuple(sorted(_base(scene, spec.gsd_m) * level for level in spec.levels))
 
 
+def first_look_of(scene: Scene, spec: RunSpec) -> int | None:
+    """The scene's overview factor of the first look, likewise; None without one."""
+    return None if spec.first_look is None else _base(scene, spec.gsd_m) * spec.first_look
+
+
 def side_problem(level: int, tile_px: int | None) -> str:
     """Whether tiles of a level would be too large; empty where not, or where their size is not known."""
     if tile_px is None or level * tile_px <= MAX_SIDE_PX:

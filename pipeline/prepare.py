@@ -1,12 +1,13 @@
 """From a spec to scenes that can be worked on: every problem is found before anything is spent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.aoi import Aoi, aoi_in_scene_px, read_aoi
-from pipeline.levels import levels_of
+from pipeline.first_look import first_look_problems
+from pipeline.levels import MAX_LEVEL, first_look_of, levels_of
 from pipeline.model_names import Found, find
 from pipeline.normalise import IDENTITY, Stretch, scene_stretch
 from pipeline.pixels import UnreadablePixels
@@ -15,6 +16,7 @@ from pipeline.preflight import attempt, is_of_scene, preflight
 from pipeline.scenes import Problem, Scene, resolve
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
+from pipeline.work import Workers
 from t2s_core.errors import BadInput
 from t2s_core.profiles import PromptTemplate
 from t2s_core.registry import prompter_profile, prompter_version, segmenter_version
@@ -73,7 +75,7 @@ def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Loo
         prompter=None if found is None else found.local,  # whose problems it reports
         segmenter=spec.models.segmenter,
         aoi=aoi,
-        earlier=[*earlier, *of_aoi, *of_template, *of_name, *linking_problems(spec, overlap_px)],
+        earlier=[*earlier, *of_aoi, *of_template, *of_name, *_own_problems(spec, overlap_px)],
     )
     blocking = [p for p in problems if not (spec.skip_bad_scenes and is_of_scene(p, resolved))]
     if blocking or not resolved.scenes or found is None or tile_px is None or overlap_px is None:
@@ -98,35 +100,52 @@ def prepare(spec: RunSpec, out_url: str) -> Prepared:
     return looked.prepared
 
 
-def plan_scene(prepared: Prepared, scene: Scene, earlier: dict[str, Any] | None = None) -> ScenePlan:
-    """The plan of one scene. `earlier`: the manifest's entry of this scene, whose stretch is taken if it is of the same
-    version of the file; otherwise the scene's statistics are computed, which reads pixels.
+def plan_scenes(prepared: Prepared, known: Mapping[str, Mapping[str, Any]], workers: Workers) -> list[ScenePlan]:
+    """The plans of all scenes.
+
+    `known`: entries of an earlier manifest by scene id, whose stretches are taken where they are of the same version of
+    the file; the statistics of other scenes are computed by `workers`, which reads pixels.
     """
-    return scene_plan(prepared, scene, *_stretch(scene, earlier))
+    found = {s.scene_id: _known_stretch(s, known.get(s.scene_id)) for s in prepared.scenes}
+    unknown = [s for s in prepared.scenes if found[s.scene_id] is None]
+    found |= dict(workers.map(sampled_stretch, unknown))
+    return [scene_plan(prepared, s, *stretch) for s in prepared.scenes if (stretch := found[s.scene_id]) is not None]
 
 
 def scene_plan(prepared: Prepared, scene: Scene, stretch: Stretch, fault: str) -> ScenePlan:
     """The plan of a scene whose stretch is known. Opens nothing."""
-    levels = levels_of(scene, prepared.spec)
+    sizes = {"tile_px": prepared.tile_px, "overlap_px": prepared.overlap_px}
+    coarse = first_look_of(scene, prepared.spec)
     return ScenePlan(
         scene=scene,
         stretch=stretch,
-        grids=grids_for(scene, tile_px=prepared.tile_px, overlap_px=prepared.overlap_px, levels=levels),
+        grids=grids_for(scene, **sizes, levels=levels_of(scene, prepared.spec)),
+        first_look=None if coarse is None else grids_for(scene, **sizes, levels=[coarse])[coarse],
         aoi_scene_px=None if prepared.aoi is None else aoi_in_scene_px(prepared.aoi, scene),
         versions=prepared.versions,
         fault=fault,
     )
 
 
-def _stretch(scene: Scene, earlier: dict[str, Any] | None) -> tuple[Stretch, str]:
-    if earlier is not None and earlier["etag"] == scene.etag and not earlier["fault"]:
-        known = Scene.from_json(earlier)
-        if (known.bands, known.nodata) == (scene.bands, scene.nodata):
-            return Stretch.from_json(earlier["stretch"]), ""
+def _known_stretch(scene: Scene, earlier: Mapping[str, Any] | None) -> tuple[Stretch, str] | None:
+    if earlier is None or earlier["etag"] != scene.etag or earlier["fault"]:
+        return None
+    known = Scene.from_json(dict(earlier))
+    if (known.bands, known.nodata) != (scene.bands, scene.nodata):
+        return None
+    return Stretch.from_json(earlier["stretch"]), ""
+
+
+def sampled_stretch(scene: Scene) -> tuple[str, tuple[Stretch, str]]:
+    """(scene id, (stretch, fault)) from a sample of its pixels; of what cannot be read, why, and the identity."""
     try:
-        return scene_stretch(scene), ""
+        return scene.scene_id, (scene_stretch(scene), "")
     except UnreadablePixels as error:
-        return IDENTITY, str(error)
+        return scene.scene_id, (IDENTITY, str(error))
+
+
+def _own_problems(spec: RunSpec, overlap_px: int | None) -> list[Problem]:
+    return linking_problems(spec, overlap_px) + first_look_problems(spec.first_look, spec.levels, MAX_LEVEL)
 
 
 def linking_problems(spec: RunSpec, overlap_px: int | None) -> list[Problem]:

@@ -1,17 +1,17 @@
 """How a run tells whoever watches how far it is."""
 
+from collections.abc import Callable
 from typing import Protocol
+
+Advance = Callable[[int], None]
+"""Told of more steps that are finished."""
 
 
 class Progress(Protocol):
-    """Called from the thread that drives the run."""
+    """Called from the threads that drive the run, several scenes at a time."""
 
-    def start(self, stage: str, scene_id: str, total: int, done: int) -> None:
+    def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
         """A stage of a scene begins; `done` of its `total` steps were found finished."""
-        ...
-
-    def advance(self, steps: int) -> None:
-        """More steps of the current stage are finished."""
         ...
 
     def note(self, message: str) -> None:
@@ -22,11 +22,9 @@ class Progress(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def start(self, stage: str, scene_id: str, total: int, done: int) -> None:
+    def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:  # noqa: ARG002
         """See `Progress.start`."""
-
-    def advance(self, steps: int) -> None:
-        """See `Progress.advance`."""
+        return lambda _: None
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""

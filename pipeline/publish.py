@@ -27,7 +27,7 @@ from t2s_core.errors import BadInput
 
 def publish_scene(
     plan: ScenePlan,
-    state: Committed,  # noqa: ARG001 -- what all stages after the first are called with
+    state: Committed,  # noqa: ARG001 -- what all stages are called with
     context: RunContext,
     workers: Workers,
     progress: Progress,
@@ -35,7 +35,7 @@ def publish_scene(
     """Make a scene's COGs where they are asked for, and the list of its checksums. Its mosaics are finished."""
     start_s = time.perf_counter()
     store, scene = context.store, plan.scene
-    progress.start("publish", scene.scene_id, len(context.spec.queries), 0)
+    advance = progress.start("publish", scene.scene_id, len(context.spec.queries), 0)
     computed, mosaics_by_query = 0, {}
     for query in context.spec.queries:
         attributes = mosaics.finished(store, scene.scene_id, query.query_id)
@@ -43,7 +43,7 @@ def publish_scene(
             raise BadInput(f"{scene.scene_id}/{query.query_id}: no finished mosaic to publish; stitch it first.")
         mosaics_by_query[query.query_id] = attributes
         computed += _publish_cogs(store, scene, query.query_id, attributes, workers, wanted=context.spec.cog)
-        progress.advance(1)
+        advance(1)
     _list_checksums(store, scene.scene_id, mosaics_by_query, workers, anew=computed > 0)
     traces = {query_id: {key: found[key] for key in TRACE} for query_id, found in mosaics_by_query.items()}
     return StageReceipt("publish", scene.scene_id, time.perf_counter() - start_s, computed, {"traces": traces})

@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import lease
-from pipeline.committed import Committed, committed
+from pipeline.committed import Tally
+from pipeline.conduct import DIRECT, SceneOutcome, Stages, conduct
 from pipeline.manifest import (
     SCHEMA_VERSION,
     RunStatus,
@@ -19,33 +20,18 @@ from pipeline.manifest import (
 )
 from pipeline.objects import write_objects
 from pipeline.plan import ScenePlan
-from pipeline.prepare import Prepared, plan_scene
+from pipeline.prepare import Prepared, plan_scenes
 from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
-from pipeline.publish import publish_run, publish_scene
+from pipeline.publish import publish_run
+from pipeline.rates import Rates
 from pipeline.report import write_report
 from pipeline.results import TileStatus
 from pipeline.spec import RunSpec
-from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
+from pipeline.stages import RunContext, StageReceipt
 from pipeline.storage import Store
+from pipeline.timings import timings
 from pipeline.work import Workers
-
-Segment = Callable[[ScenePlan, RunContext, Workers, Progress], StageReceipt]
-Later = Callable[[ScenePlan, Committed, RunContext, Workers, Progress], StageReceipt]
-
-
-@dataclass(frozen=True)
-class Stages:
-    """The stages of a scene in their order. Prefect wraps each in a task; without it they are called as they are."""
-
-    segment: Segment = segment_scene
-    stitch: Later = stitch_scene
-    vectorise: Later = vectorise_scene
-    publish: Later = publish_scene
-
-
-DIRECT = Stages()
-"""The stages as they are, with no orchestrator around them."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +53,12 @@ def run_region(
     device: str = "auto",
     retry_failed: bool = False,
     fresh: bool = False,
+    scenes_at_once: int = 1,
+    rates: Rates | None = None,
 ) -> Outcome:
     """Do what is not done yet. Whatever happens, committed work stays and run.json says how far the run came.
+
+    `scenes_at_once`: see `conduct`. `rates`: see `conclude`.
 
     Raises `BadInput` where another run is at work in the same directory. An exception of a stage is raised after the
     manifest says FAILED.
@@ -81,23 +71,14 @@ def run_region(
         earlier = None if fresh else read_manifest(store)
         started, start_s = now(), time.perf_counter()
         known = {entry["scene_id"]: entry for entry in earlier["scenes"]} if earlier else {}
-        plans = [plan_scene(prepared, scene, known.get(scene.scene_id)) for scene in prepared.scenes]
+        plans = plan_scenes(prepared, known, workers)
         manifest = _manifest(prepared, plans, run_id, earlier, started)
         write_manifest(store, manifest)
         digest = manifest["history"][-1]["spec_digest"]
         context = RunContext(store, prepared.spec, run_id, digest, device=device, retry_failed=retry_failed)
-        receipts: list[StageReceipt] = []
-        states: dict[str, Committed] = {}
         try:
-            for plan in plans:
-                receipts.append(stages.segment(plan, context, workers, progress))
-                # Once: after this stage nothing is committed any more, and a region's index is long.
-                state = states[plan.scene.scene_id] = committed(store, plan, prepared.spec.queries)
-                receipts += [
-                    stage(plan, state, context, workers, progress)
-                    for stage in (stages.stitch, stages.vectorise, stages.publish)
-                ]
-            return conclude(prepared, manifest, states, receipts, start_s)
+            outcomes = conduct(plans, context, stages, workers, progress, at_once=scenes_at_once)
+            return conclude(prepared, manifest, outcomes, start_s, rates=rates)
         except Exception as error:
             fail(store, manifest, error, start_s)
             raise
@@ -112,12 +93,18 @@ def fail(store: Store, manifest: dict[str, Any], error: Exception, start_s: floa
 def conclude(
     prepared: Prepared,
     manifest: dict[str, Any],
-    states: dict[str, Committed],
-    receipts: Sequence[StageReceipt],
+    outcomes: Sequence[SceneOutcome],
     start_s: float,
+    *,
+    rates: Rates | None = None,
 ) -> Outcome:
-    """What follows when all stages of all scenes are done: what spans scenes, the report, and run.json last."""
-    _add_outcome(manifest, prepared, states, receipts)
+    """What follows when all stages of all scenes are done: what spans scenes, the report, and run.json last.
+
+    `rates`: by which what was computed could have been predicted; run.json says how far off that is.
+    """
+    receipts = [receipt for outcome in outcomes for receipt in outcome.receipts]
+    _add_outcome(manifest, prepared, outcomes, receipts)
+    manifest["timings"] = timings(receipts, prepared.scenes, time.perf_counter() - start_s)
     objects_start_s = time.perf_counter()
     manifest["objects"] = {
         q.query_id: write_objects(prepared.store, prepared.scenes, q, prepared.spec.rules_of(q).mode)
@@ -125,6 +112,7 @@ def conclude(
     }
     manifest["timings"]["stages_s"]["objects"] = round(time.perf_counter() - objects_start_s, 3)
     _end(manifest, status_of(manifest["counts"], prepared), start_s)
+    _compare(manifest, rates)
     write_report(prepared.store, manifest)
     publish_run(prepared.store, manifest, receipts)
     write_manifest(prepared.store, manifest)  # last: a run that says SUCCESS has everything
@@ -159,11 +147,11 @@ def status_of(counts: dict[str, int], prepared: Prepared) -> RunStatus:
     return RunStatus.SUCCESS
 
 
-def total_counts(states: Sequence[Committed]) -> dict[str, int]:
+def total_counts(tallies: Sequence[Tally]) -> dict[str, int]:
     """Tile-queries by status over all scenes."""
     counts: Counter[str] = Counter(dict.fromkeys([*(s.value for s in TileStatus), "pending", "total"], 0))
-    for state in states:
-        counts.update(state.counts())
+    for tally in tallies:
+        counts.update(tally.counts)
     return dict(counts)
 
 
@@ -207,31 +195,38 @@ def _manifest(
 
 
 def _add_outcome(
-    manifest: dict[str, Any], prepared: Prepared, states: dict[str, Committed], receipts: Sequence[StageReceipt]
+    manifest: dict[str, Any],
+    prepared: Prepared,
+    outcomes: Sequence[SceneOutcome],
+    receipts: Sequence[StageReceipt],
 ) -> None:
-    manifest["counts"] = total_counts(list(states.values()))
-    manifest["failures"] = [f for s, state in states.items() for f in state.reasons(s, TileStatus.FAILED)]
-    manifest["unparsable"] = [f for s, state in states.items() for f in state.reasons(s, TileStatus.UNPARSABLE)]
-    by_stage: Counter[str] = Counter()
-    on_workers: Counter[str] = Counter()
+    tallies = [outcome.tally for outcome in outcomes]
+    manifest["counts"] = total_counts(tallies)
+    manifest["failures"] = [dict(f) for tally in tallies for f in tally.failures]
+    manifest["unparsable"] = [dict(f) for tally in tallies for f in tally.unparsable]
     features: Counter[str] = Counter({q.query_id: 0 for q in prepared.spec.queries})
     for receipt in receipts:
-        by_stage[receipt.stage] += receipt.seconds  # type: ignore[assignment]  # Counter adds floats as well
-        on_workers.update(receipt.details.get("worker_seconds", {}))
         features.update(receipt.details.get("features", {}))
-    manifest["timings"] = {
-        "stages_s": {k: round(v, 3) for k, v in by_stage.items()},
-        "on_workers_s": {k: round(v, 3) for k, v in on_workers.items()},
-    }
     manifest["features"] = dict(features)
     manifest["seams"] = [
         {"scene_id": r.scene_id, "query_id": query_id, **check}
         for r in receipts
         for query_id, check in r.details.get("seams", {}).items()
     ]
-    computed = sum(r.computed for r in receipts if r.stage == "segment")
-    n_tokens = sum(r.details["n_tokens"] for r in receipts if r.stage == "segment")
-    manifest["history"][-1] |= {"computed": computed, "n_tokens": n_tokens}
+    segmented = [r for r in receipts if r.stage == "segment"]
+    manifest["history"][-1] |= {
+        "computed": sum(r.computed for r in segmented),
+        "n_tokens": sum(r.details["n_tokens"] for r in segmented),
+    }
+
+
+def _compare(manifest: dict[str, Any], rates: Rates | None) -> None:
+    timings, computed = manifest["timings"], manifest["history"][-1]["computed"]
+    if rates is None or not computed or not timings["n_workers"]:
+        return
+    seconds = rates.predict(tile_queries=computed, mpx_queries=timings["stitched_mpx"], n_workers=timings["n_workers"])
+    tokens = round(rates.tokens * computed)
+    manifest["estimate"] = {"seconds": round(seconds, 1), "tokens": tokens, "measured_by": rates.run_id}
 
 
 def _end(manifest: dict[str, Any], status: RunStatus, start_s: float, *, error: str | None = None) -> None:

@@ -12,11 +12,9 @@ from bokeh.embed import components
 from bokeh.layouts import row
 from bokeh.resources import Resources
 from numpy.typing import NDArray
-from shapely.geometry import box
 
 from pipeline.features import read_features
-from pipeline.geodesy import areas_m2, geographic_crs, to_geographic
-from pipeline.georef import proj_crs
+from pipeline.geodesy import area_m2
 from pipeline.mosaics import open_mosaic
 from pipeline.normalise import Stretch
 from pipeline.pixels import UnreadablePixels
@@ -253,14 +251,10 @@ def _fine_print(manifest: Mapping[str, Any]) -> str:
 def _km2(entries: Sequence[Mapping[str, Any]]) -> str:
     total, unplaced = 0.0, 0
     for entry in entries:
-        scene = Scene.from_json(dict(entry))
-        height, width = scene.shape
         try:
-            outline = to_geographic([box(0, 0, width, height)], scene.geobox)
+            total += area_m2(Scene.from_json(dict(entry)).geobox) / 1e6
         except BadInput:  # corners beyond the edge of the Earth, as in full-disk images; its features may be fine
             unplaced += 1
-            continue
-        total += float(areas_m2(outline, geographic_crs(proj_crs(scene.geobox)))[0]) / 1e6
     return f"{total:,.2f}" + (f" ({unplaced} scenes have corners off the map)" if unplaced else "")
 
 

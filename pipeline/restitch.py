@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import lease
-from pipeline.committed import Committed, committed
+from pipeline.conduct import Stages, conduct
 from pipeline.manifest import RunStatus, new_run_id, now, read_manifest, write_manifest
 from pipeline.preflight import threshold_problems
 from pipeline.prepare import linking_problems
 from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
-from pipeline.publish import publish_scene
 from pipeline.queries import Mode
 from pipeline.region import Outcome, conclude, fail, query_entries
 from pipeline.spec import RunSpec
-from pipeline.stages import RunContext, StageReceipt, stitch_scene, vectorise_scene
+from pipeline.stages import RunContext
 from pipeline.status import plans_of, prepared_of
 from pipeline.storage import Store
 from pipeline.work import Workers
@@ -41,12 +40,17 @@ class Changes:
         return {**changes, **({"thresholds": dict(self.thresholds)} if self.thresholds else {})}
 
 
-def restitch(out_url: str, changes: Changes, workers: Workers, progress: Progress) -> Outcome:
+_LATER = Stages(segment=None)
+
+
+def restitch(
+    out_url: str, changes: Changes, workers: Workers, progress: Progress, *, scenes_at_once: int = 1
+) -> Outcome:
     """Make mosaics and features of a run anew where `changes` ask for it.
 
     The run's specification changes with them, and its history says so. What has its mosaic or features already is left
     alone, so that an interrupted restitch goes on where it was when it is repeated, with or without its changes.
-    Raises `BadInput` where no run is or another one is at work.
+    `scenes_at_once`: see `conduct`. Raises `BadInput` where no run is or another one is at work.
     """
     store, run_id = Store.at(out_url), new_run_id()
     with lease.held(store, run_id):
@@ -59,16 +63,9 @@ def restitch(out_url: str, changes: Changes, workers: Workers, progress: Progres
         write_manifest(store, manifest)
         digest = manifest["history"][-1]["spec_digest"]
         prepared, context = prepared_of(manifest, store), RunContext(store, spec, run_id, digest)
-        receipts: list[StageReceipt] = []
-        states: dict[str, Committed] = {}
         try:
-            for plan in plans_of(manifest, store):
-                state = states[plan.scene.scene_id] = committed(store, plan, spec.queries)
-                receipts += [
-                    stage(plan, state, context, workers, progress)
-                    for stage in (stitch_scene, vectorise_scene, publish_scene)
-                ]
-            return conclude(prepared, manifest, states, receipts, start_s)
+            outcomes = conduct(plans_of(manifest, store), context, _LATER, workers, progress, at_once=scenes_at_once)
+            return conclude(prepared, manifest, outcomes, start_s)
         except Exception as error:
             fail(store, manifest, error, start_s)
             raise

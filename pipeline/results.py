@@ -5,8 +5,8 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -23,6 +23,9 @@ from pipeline.tiling import TileKey, Window
 from t2s_core.masks import QuantisedLogits
 
 SCHEMA_VERSION = "1"
+_INDEX = ("key", "level", "row", "col", "query_id", "status", "reason")
+_REPEATING = pa.dictionary(pa.int32(), pa.string())
+_READERS = 16
 
 _PROMPT = pa.struct(
     [("box_tile_px", pa.list_(pa.float32(), 4)), ("points_tile_px", pa.list_(pa.list_(pa.float32(), 2)))]
@@ -113,9 +116,9 @@ class TileResult:
     run_id: str
 
 
-def result_key(facts: dict[str, Any]) -> str:
-    """Hash of what determines a tile result. `facts` must be JSON; dict order does not matter."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
+def result_key(facts: str) -> str:
+    """Hash of what determines a tile result, as JSON with sorted keys and no spaces."""
+    return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
 def batch_name(tile: TileKey, keys: Iterable[str]) -> str:
@@ -144,14 +147,23 @@ def batch_names(store: Store, scene_id: str) -> list[str]:
 
 
 def read_index(store: Store, names: Sequence[str]) -> pa.Table:
-    """Columns key, level, row, col, query_id, status, reason of committed batches, plus `batch` (the object's name)."""
-    columns = ["key", "level", "row", "col", "query_id", "status", "reason"]
-    schema = pa.schema([SCHEMA.field(c) for c in columns] + [("batch", pa.string())])
-    tables = [schema.empty_table()]
-    for name in names:
-        table = pq.read_table(io.BytesIO(store.read(name)), columns=columns)
-        tables.append(table.append_column("batch", pa.repeat(name, table.num_rows)).cast(schema))
-    return pa.concat_tables(tables)
+    """Columns key, level, row, col, query_id, status, reason of committed batches, plus `batch` (the object's name).
+
+    What repeats is dictionary-encoded: a region's index has millions of rows.
+    """
+    schema = pa.schema([_indexed(SCHEMA.field(name)) for name in _INDEX] + [pa.field("batch", _REPEATING)])
+
+    def read(name: str) -> pa.Table:
+        table = pq.read_table(io.BytesIO(store.read(name)), columns=list(_INDEX))
+        return table.append_column("batch", pa.repeat(name, table.num_rows)).cast(schema)
+
+    # Mostly waiting for a bucket: many at once, in the order of their names.
+    with ThreadPoolExecutor(_READERS) as readers:
+        return pa.concat_tables([schema.empty_table(), *readers.map(read, names)]).unify_dictionaries().combine_chunks()
+
+
+def _indexed(field: pa.Field) -> pa.Field:
+    return field.with_type(_REPEATING) if field.type == pa.string() and field.name != "key" else field
 
 
 def read_results(store: Store, name: str, *, keys: frozenset[str] | None = None, scene_id: str) -> Iterator[TileResult]:

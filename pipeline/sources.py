@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.results import TileResult, TileStatus, read_results
 from pipeline.storage import Store
@@ -27,17 +29,21 @@ def sources_touching(
     store: Store, scene_id: str, index: pa.Table, grids: Mapping[int, TileGrid], windows: Iterable[Window]
 ) -> Iterator[Sources]:
     """Each window's sources, without results that saw nothing. `index`: `results.read_index` of one scene and query."""
-    places = {}
-    for row in index.select(["level", "row", "col", "status", "batch", "key"]).to_pylist():
-        if TileStatus(row["status"]).seen:
-            places[row["level"], row["row"], row["col"]] = row["batch"], row["key"]
+    places = {level: np.full((grid.rows, grid.cols), -1, np.int64) for level, grid in grids.items()}
+    seen = pa.array([status.value for status in TileStatus if status.seen])
+    index = index.filter(pc.is_in(index["status"].cast(pa.string()), seen))
+    levels, rows, cols = (np.asarray(index[name]) for name in ("level", "row", "col"))
+    for level in grids:
+        here = np.flatnonzero(levels == level)
+        places[level][rows[here], cols[here]] = here
+    batches, result_keys = index["batch"], index["key"]
     for window in windows:
         keys: dict[str, set[str]] = {}
         for level, grid in grids.items():
             for row, col in grid.over(window):
-                if (level, row, col) in places:
-                    batch, key = places[level, row, col]
-                    keys.setdefault(batch, set()).add(key)
+                place = places[level][row, col]
+                if place >= 0:
+                    keys.setdefault(batches[place].as_py(), set()).add(result_keys[place].as_py())
         yield Sources(
             store, scene_id, window, dict(grids), tuple((batch, frozenset(keys[batch])) for batch in sorted(keys))
         )

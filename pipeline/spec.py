@@ -39,6 +39,8 @@ class RunSpec(BaseModel):
     """What two neighbouring tiles share; a quarter of a tile if None."""
     levels: tuple[int, ...] = (1,)
     """Overview factors at which tiles are laid, counted from what `gsd_m` comes to."""
+    first_look: int | None = None
+    """Overview factor, counted as `levels` are, at which all is asked before; see `first_look`. None looks once."""
     gsd_m: float | None = None
     """Ground sampling distance of the finest tiles, in metres; each scene's own if None. See `levels.levels_of`."""
     threshold: float = Field(default=0.5)

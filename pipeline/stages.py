@@ -6,18 +6,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import chain
+from itertools import groupby, islice
 from typing import Any
 
 from pipeline.committed import Committed, committed
 from pipeline.features import Provenance, vectorise_scene_query
+from pipeline.first_look import irrelevant_by
 from pipeline.mosaics import Layout, planned_tiles, stitch_scene_query
-from pipeline.plan import ScenePlan
+from pipeline.plan import IsDone, IsIrrelevant, ScenePlan, nothing
 from pipeline.progress import Progress
 from pipeline.provenance import trace
 from pipeline.queries import Query
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
+from pipeline.task_sizes import TaskSizes
 from pipeline.work import Workers
 from pipeline.worker import BatchReceipt, SegmentTask, run_batches
 
@@ -49,24 +51,69 @@ class StageReceipt:
     computed: int
     """Tile-queries, mosaics or partitions made by this invocation; 0 where all was done already."""
     details: dict[str, Any] = field(default_factory=dict)
+    busy_s: float = 0.0
+    """Seconds that all workers together were at work for it."""
+    workers: frozenset[str] = frozenset()
+    """Names of the workers that were."""
 
 
-def segment_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
-    """Answer every tile-query of a scene that is not committed yet."""
-    start_s = time.perf_counter()
-    state = committed(context.store, plan, context.spec.queries)
-    done = state.done(retry_failed=context.retry_failed)
-    progress.start("segment", plan.scene.scene_id, state.n_wanted, len(done))
-    computed, n_tokens = 0, 0
-    seconds: Counter[str] = Counter()
-    for receipt in chain.from_iterable(workers.map(run_batches, _tasks(plan, context, done))):
-        n = sum(receipt.statuses.values())
-        computed += n
-        n_tokens += receipt.n_tokens
-        seconds.update(_worker_seconds(receipt))
-        progress.advance(n)
-    details = {"worker_seconds": {k: round(v, 3) for k, v in seconds.items()}, "n_tokens": n_tokens}
-    return StageReceipt("segment", plan.scene.scene_id, time.perf_counter() - start_s, computed, details)
+def segment_scene(
+    plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
+) -> StageReceipt:
+    """Answer every tile-query of a scene that is not committed yet. `state`: what was, before."""
+    start_s, looked, queries = time.perf_counter(), _Tally(), context.spec.queries
+    is_irrelevant: IsIrrelevant = nothing
+    if plan.first_look is not None and state.n_open(retry_failed=context.retry_failed):
+        look = plan.look()
+        seen = committed(context.store, look, queries)
+        looked = _segment(look, seen, context, workers, progress, name="look")
+        earlier = None if context.retry_failed else seen
+        is_irrelevant = irrelevant_by(committed(context.store, look, queries, earlier=earlier), plan)
+        if look.grids.keys() & plan.grids.keys():  # then the look has answered a part of the plan
+            state = committed(context.store, plan, queries, earlier=None if context.retry_failed else state)
+    tally = _segment(plan, state, context, workers, progress, name="segment", is_irrelevant=is_irrelevant)
+    details = {
+        "worker_seconds": dict(looked.seconds + tally.seconds),
+        "n_tokens": looked.n_tokens + tally.n_tokens,
+        "n_tiles": tally.n_tiles,
+        "n_wanted": state.n_wanted,
+    }
+    return StageReceipt("segment", plan.scene.scene_id, time.perf_counter() - start_s, tally.computed, details)
+
+
+@dataclass
+class _Tally:
+    computed: int = 0
+    n_tokens: int = 0
+    n_tiles: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)
+
+
+def _segment(
+    plan: ScenePlan,
+    state: Committed,
+    context: RunContext,
+    workers: Workers,
+    progress: Progress,
+    *,
+    name: str,
+    is_irrelevant: IsIrrelevant = nothing,
+) -> _Tally:
+    tally = _Tally()
+    n_open = state.n_open(retry_failed=context.retry_failed)
+    advance = progress.start(name, plan.scene.scene_id, state.n_wanted, state.n_wanted - n_open)
+    sizes = TaskSizes(-(-n_open // (context.spec.batch_tiles * len(context.spec.queries))), lambda: workers.threads)
+    is_done = state.is_done(retry_failed=context.retry_failed)
+    for receipts in workers.map(run_batches, _tasks(plan, context, sizes, is_done, is_irrelevant)):
+        sizes.took(receipts)
+        for receipt in receipts:
+            n = sum(receipt.statuses.values())
+            tally.computed += n
+            tally.n_tokens += receipt.n_tokens
+            tally.n_tiles += receipt.n_tiles
+            tally.seconds.update(_worker_seconds(receipt))
+            advance(n)
+    return tally
 
 
 def stitch_scene(
@@ -75,7 +122,7 @@ def stitch_scene(
     """Blend a scene's tile results, which `state` lists, into one mosaic per query."""
     start_s = time.perf_counter()
     planned = planned_tiles(plan.grids, (tile.key for tile in plan.tiles()))
-    progress.start("stitch", plan.scene.scene_id, len(context.spec.queries), 0)
+    advance = progress.start("stitch", plan.scene.scene_id, len(context.spec.queries), 0)
     computed, pixels, seams = 0, {}, {}
     for query in context.spec.queries:
         receipt = stitch_scene_query(
@@ -94,7 +141,7 @@ def stitch_scene(
         computed += not receipt.reused
         pixels[query.query_id] = {"target_px": receipt.target_px, "unseen_px": receipt.unseen_px}
         seams[query.query_id] = receipt.seams
-        progress.advance(1)
+        advance(1)
     details = {"pixels": pixels, "seams": seams}
     return StageReceipt("stitch", plan.scene.scene_id, time.perf_counter() - start_s, computed, details)
 
@@ -105,7 +152,7 @@ def vectorise_scene(
     """Turn a scene's mosaics into one partition of features per query. `state` as stitching had it."""
     start_s = time.perf_counter()
     provenance = Provenance(plan.versions.prompter, plan.versions.segmenter, context.run_id)
-    progress.start("vectorise", plan.scene.scene_id, len(context.spec.queries), 0)
+    advance = progress.start("vectorise", plan.scene.scene_id, len(context.spec.queries), 0)
     computed, features = 0, {}
     for query in context.spec.queries:
         receipt = vectorise_scene_query(
@@ -122,7 +169,7 @@ def vectorise_scene(
         )
         computed += not receipt.reused
         features[query.query_id] = receipt.n_features
-        progress.advance(1)
+        advance(1)
     return StageReceipt(
         "vectorise", plan.scene.scene_id, time.perf_counter() - start_s, computed, {"features": features}
     )
@@ -150,20 +197,32 @@ def _features_fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, quer
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _tasks(plan: ScenePlan, context: RunContext, done: frozenset[str]) -> Iterator[SegmentTask]:
-    for batch in plan.batches(context.spec.queries, done, context.spec.batch_tiles):
-        yield SegmentTask(
-            store=context.store,
-            scene=plan.scene,
-            stretch=plan.stretch,
-            tile_px=plan.grids[batch.tiles[0].key.level].tile_px,
-            batches=(batch,),
-            versions=plan.versions,
-            device=context.device,
-            run_id=context.run_id,
-            scene_fault=plan.fault,
-        )
+def _tasks(
+    plan: ScenePlan, context: RunContext, sizes: TaskSizes, is_done: IsDone, is_irrelevant: IsIrrelevant
+) -> Iterator[SegmentTask]:
+    every = plan.batches(context.spec.queries, is_done, context.spec.batch_tiles, is_irrelevant)
+    for level, batches in groupby(every, key=lambda batch: batch.tiles[0].key.level):
+        while some := tuple(islice(batches, sizes.next())):
+            yield SegmentTask(
+                store=context.store,
+                scene=plan.scene,
+                stretch=plan.stretch,
+                tile_px=plan.grids[level].tile_px,
+                batches=some,
+                versions=plan.versions,
+                device=context.device,
+                run_id=context.run_id,
+                scene_fault=plan.fault,
+            )
 
 
 def _worker_seconds(receipt: BatchReceipt) -> dict[str, float]:
-    return {"load": receipt.load_s, "read": receipt.read_s, "model": receipt.model_s, "write": receipt.write_s}
+    return {
+        "loading": receipt.load_s,
+        "reading": receipt.read_s,
+        "prompting": receipt.prompt_s,
+        "encoding": receipt.encode_s,
+        "decoding": receipt.decode_s,
+        "writing": receipt.write_s,
+        "waiting": receipt.idle_s,
+    }

@@ -12,7 +12,6 @@ from pipeline.normalise import Stretch
 from pipeline.plan import ModelVersions, ScenePlan
 from pipeline.prepare import Prepared, scene_plan
 from pipeline.region import total_counts
-from pipeline.results import TileStatus
 from pipeline.scenes import Problem, Scene
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
@@ -26,13 +25,14 @@ def run_status(out_url: str) -> dict[str, Any]:
     if manifest is None:
         raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
     plans = plans_of(manifest, store)
-    states = {p.scene.scene_id: committed(store, p, RunSpec(**manifest["spec"]).queries) for p in plans}
+    queries = RunSpec(**manifest["spec"]).queries
+    tallies = [committed(store, plan, queries).tally(plan.scene.scene_id) for plan in plans]
     return {
         "status": _status(manifest, store).value,
         "run_id": manifest["run_id"],
-        "tile_queries": total_counts(list(states.values())),
-        "failures": [f for s, state in states.items() for f in state.reasons(s, TileStatus.FAILED)],
-        "unparsable": [f for s, state in states.items() for f in state.reasons(s, TileStatus.UNPARSABLE)],
+        "tile_queries": total_counts(tallies),
+        "failures": [f for tally in tallies for f in tally.failures],
+        "unparsable": [f for tally in tallies for f in tally.unparsable],
         "skipped_scenes": manifest["skipped_scenes"],
         "error": manifest.get("error"),
     }

@@ -37,7 +37,7 @@ def check_run(run: Published, found: Findings) -> None:
     found.note(f"status {manifest['status']}")
     with found.reading(NAME):
         found.n_looked_at -= 1  # a look at the whole
-        counts = total_counts(list(run.committed.values()))
+        counts = total_counts([state.tally(scene_id) for scene_id, state in run.committed.items()])
         for name, count in counts.items():
             found.expect(NAME, f"counts.{name}", found=manifest["counts"].get(name), expected=count)
         features: Counter[str] = Counter({query.query_id: 0 for query in run.queries})

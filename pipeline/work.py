@@ -3,7 +3,12 @@
 Functions go by reference, arguments and results are small (windows, URLs, receipts): pixels never travel through here.
 """
 
+import os
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Protocol, TypeVar
 
 from distributed import Client, as_completed
@@ -15,7 +20,12 @@ R = TypeVar("R")
 
 
 class Workers(Protocol):
-    """Applies a function to many items."""
+    """Applies a function to many items. Several threads may use one at the same time."""
+
+    @property
+    def threads(self) -> int:
+        """How many items are worked on at the same time, as far as is known by now; at least 1."""
+        ...
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Results in order of completion. An exception in `function` is raised here; then nothing more is started."""
@@ -24,6 +34,8 @@ class Workers(Protocol):
 
 class InProcess:
     """Runs everything here and now, in order: for tests, notebooks and tiny jobs."""
+
+    threads = 1
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """See `Workers.map`."""
@@ -37,6 +49,12 @@ class DaskWorkers:
         """`client` is connected already; `in_flight_per_worker` keeps workers busy without flooding the scheduler."""
         self._client = client
         self._per_worker = in_flight_per_worker
+
+    @property
+    def threads(self) -> int:
+        """See `Workers.threads`."""
+        n_threads: int = sum(self._client.nthreads().values())
+        return max(1, n_threads)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """See `Workers.map`. Raises `MachineFault` where no worker is connected."""
@@ -66,3 +84,39 @@ class DaskWorkers:
         if n_threads == 0:
             raise MachineFault("no Dask worker is connected; start workers, or run without --cluster")
         return n_threads * self._per_worker
+
+
+class Timed:
+    """Workers whose busy time is known, and which can be told to give up."""
+
+    def __init__(self, workers: Workers, stop: threading.Event | None = None) -> None:
+        """`stop`: once it is set, `map` raises `Stopped` with the next result."""
+        self._workers, self._stop = workers, stop or threading.Event()
+        self.busy_s = 0.0
+        """Seconds that all workers together were at work."""
+        self.names: set[str] = set()
+        """Of the workers that were: host and process."""
+
+    @property
+    def threads(self) -> int:
+        """See `Workers.threads`."""
+        return self._workers.threads
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """See `Workers.map`. Raises `Stopped`."""
+        for result, seconds, name in self._workers.map(partial(_timed, function), items):
+            if self._stop.is_set():
+                raise Stopped
+            self.busy_s += seconds
+            self.names.add(name)
+            yield result
+
+
+class Stopped(Exception):
+    """Another thread of the run ended it."""
+
+
+def _timed(function: Callable[[T], R], item: T) -> tuple[R, float, str]:
+    start_s = time.perf_counter()
+    result = function(item)
+    return result, time.perf_counter() - start_s, f"{socket.gethostname()}:{os.getpid()}"

@@ -20,7 +20,7 @@ from pipeline.results import MaskRecord, PromptRecord, TileResult, TileStatus, w
 from pipeline.scenes import Scene
 from pipeline.storage import Store
 from pipeline.threads import ahead, behind
-from t2s_core.engine import Engine, Question, TileAnswer, TileImage
+from t2s_core.engine import Engine, EngineSeconds, Question, TileAnswer, TileImage
 from t2s_core.errors import MachineFault
 from t2s_core.masks import quantise
 from t2s_core.registry import load_prompter, load_segmenter
@@ -58,7 +58,9 @@ class BatchReceipt:
     load_s: float
     """Seconds spent on loading models: 0 but for a worker's first batch."""
     read_s: float
-    model_s: float
+    prompt_s: float
+    encode_s: float
+    decode_s: float
     write_s: float
     idle_s: float
     """Seconds in which the models waited, for the batch's pixels or for commits."""
@@ -93,7 +95,7 @@ def run_batches(task: SegmentTask) -> list[BatchReceipt]:
 
 def _ask(task: SegmentTask, read: ReadBatch) -> tuple[BatchReceipt, list[TileResult]]:
     """A batch's results, and what is known of its receipt by then."""
-    start_s, load_s = time.perf_counter(), 0.0
+    start_s, load_s, spent = time.perf_counter(), 0.0, EngineSeconds()
     results: list[TileResult] = []
     readable: list[tuple[PlannedTile, tuple[Ask, ...], TilePixels]] = []
     for tile, asks, pixels in zip(read.batch.tiles, read.batch.asks, read.pixels, strict=True):
@@ -101,6 +103,9 @@ def _ask(task: SegmentTask, read: ReadBatch) -> tuple[BatchReceipt, list[TileRes
             results += [_unanswered(task, tile, ask, status=TileStatus.FAILED, reason=pixels) for ask in asks]
         elif not pixels.valid.any():
             results += [_unanswered(task, tile, ask, status=TileStatus.SKIPPED_NODATA, reason="") for ask in asks]
+        elif read.batch.irrelevant:
+            status = TileStatus.SKIPPED_IRRELEVANT
+            results += [_unanswered(task, tile, ask, status=status, reason="", valid=pixels.valid) for ask in asks]
         else:
             readable.append((tile, asks, pixels))
     if readable:
@@ -108,7 +113,9 @@ def _ask(task: SegmentTask, read: ReadBatch) -> tuple[BatchReceipt, list[TileRes
         engine = _engine(task.versions, task.device)
         # a worker that will answer nothing never pays for the models, and one that does pays once
         load_s = time.perf_counter() - start_s if _engine.cache_info().misses > misses else 0.0
+        before = replace(engine.spent)
         results += _answers(engine, task, readable)
+        spent = engine.spent.since(before)
     receipt = BatchReceipt(
         name=read.batch.name,
         n_tiles=len(read.batch.tiles),
@@ -116,7 +123,9 @@ def _ask(task: SegmentTask, read: ReadBatch) -> tuple[BatchReceipt, list[TileRes
         n_tokens=sum(r.n_tokens for r in results),
         load_s=load_s,
         read_s=read.read_s,
-        model_s=time.perf_counter() - start_s - load_s,
+        prompt_s=spent.prompting_s,
+        encode_s=spent.encoding_s,
+        decode_s=spent.decoding_s,
         write_s=0.0,
         idle_s=0.0,
         wall_s=0.0,

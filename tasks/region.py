@@ -18,9 +18,11 @@ _OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "
 
 
 @task(name="segment-scene", task_run_name="segment {plan.scene.scene_id}", **_OPTIONS)
-def segment_scene(plan: ScenePlan, context: RunContext, workers: Workers, progress: Progress) -> StageReceipt:
+def segment_scene(
+    plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
+) -> StageReceipt:
     """See `pipeline.stages.segment_scene`."""
-    return stages.segment_scene(plan, context, workers, progress)
+    return stages.segment_scene(plan, state, context, workers, progress)
 
 
 @task(name="stitch-scene", task_run_name="stitch {plan.scene.scene_id}", **_OPTIONS)

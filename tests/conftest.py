@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import uuid
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,12 @@ from hypothesis import HealthCheck, settings
 # Laws are about results. How fast a busy machine checks them is nobody's law.
 settings.register_profile("t2s", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("t2s")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What models were measured to take is kept per user; each test keeps its own, child processes included."""
+    monkeypatch.setenv("T2S_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{uuid.uuid4().hex}"))
 
 
 @pytest.fixture(scope="session")

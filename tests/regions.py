@@ -16,7 +16,7 @@ from tiny_models import sam_model, save_segmenter
 
 from pipeline.features import read_features
 from pipeline.mosaics import open_mosaic
-from pipeline.prepare import prepare
+from pipeline.prepare import prepare, sampled_stretch
 from pipeline.progress import Silent
 from pipeline.queries import parse_queries
 from pipeline.region import Outcome, run_region
@@ -81,16 +81,19 @@ def run(spec: RunSpec, out: Path | str, workers: Workers | None = None, **option
 
 
 class DyingWorkers:
-    """Dies in the middle, as a pulled plug would: after `n` results nothing more comes."""
+    """Dies in the middle, as a pulled plug would: after `n` results of stages nothing more comes."""
+
+    threads = 1
 
     def __init__(self, n: int, error: BaseException | None = None) -> None:
         self.left, self.error = n, error or ConnectionError("the plug was pulled")
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         for item in items:
-            if self.left == 0:
-                raise self.error
-            self.left -= 1
+            if function is not sampled_stretch:  # what precedes all stages
+                if self.left == 0:
+                    raise self.error
+                self.left -= 1
             yield function(item)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.progress import Progress
+    from pipeline.progress import Advance, Progress
 
 
 @contextmanager
@@ -29,13 +29,11 @@ class _Bar:
     def __init__(self, bars: Any, unit: str | None) -> None:  # noqa: ANN401 -- rich is imported late
         self._bars, self._unit = bars, unit
 
-    def start(self, stage: str, scene_id: str, total: int, done: int) -> None:
+    def start(self, stage: str, scene_id: str, total: int, done: int) -> "Advance":
         if self._unit is not None:
             typer.echo(f"{stage} {scene_id}: {total} {self._unit}", err=True)
-        self._task = self._bars.add_task(f"{stage} {scene_id[:32]}", total=total, completed=done)
-
-    def advance(self, steps: int) -> None:
-        self._bars.advance(self._task, steps)
+        task = self._bars.add_task(f"{stage} {scene_id[:32]}", total=total, completed=done)
+        return lambda steps: self._bars.advance(task, steps)
 
     def note(self, message: str) -> None:
         typer.echo(message, err=True)

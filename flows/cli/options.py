@@ -27,6 +27,10 @@ TemplateFile = Annotated[str | None, typer.Option("--prompt-template", help="Fil
 TilePx = Annotated[int | None, typer.Option(help="Tile side in pixels; the prompter's own size by default.")]
 OverlapPx = Annotated[int | None, typer.Option(help="What neighbours share; a quarter of a tile by default.")]
 Levels = Annotated[str, typer.Option(help="Overview factors at which tiles are laid, e.g. 1,4; 1 is --gsd's.")]
+FirstLook = Annotated[
+    int | None,
+    typer.Option(help="Ask coarse tiles first, e.g. of level 4, and fine ones only where those see something."),
+]
 Gsd = Annotated[
     float | None,
     typer.Option("--gsd", help="Metres per pixel of tiles (nearest overview); the scene's by default."),
@@ -47,6 +51,7 @@ ShardPx = Annotated[
     int | None, typer.Option("--shard-px", help="Side of Zarr shards, e.g. 2048: fewer objects; few readers read them.")
 ]
 Cluster = Annotated[str, typer.Option(help="local, or a Dask scheduler's address.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 NWorkers = Annotated[int | None, typer.Option("--workers", min=1, help="Local processes; one per core by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, messages on stderr.")]
 

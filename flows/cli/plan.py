@@ -27,6 +27,7 @@ def plan(
     tile_px: o.TilePx = None,
     overlap_px: o.OverlapPx = None,
     levels: o.Levels = "1",
+    first_look: o.FirstLook = None,
     gsd: o.Gsd = None,
     threshold: o.Threshold = 0.5,
     mode: o.FeatureMode = "semantic",
@@ -35,6 +36,9 @@ def plan(
     skip_bad_scenes: o.SkipBad = False,
     cog: o.Cog = False,
     shard_px: o.ShardPx = None,
+    workers: o.NWorkers = None,
+    cluster: o.Cluster = "local",
+    device: o.Device = "auto",
     as_json: o.AsJson = False,
 ) -> None:
     """Say what a run would do and what is wrong with its input; load, compute and write nothing.
@@ -43,16 +47,17 @@ def plan(
       t2s plan "scenes/*.tif" --query "the lake" --out results
     """
     from flows.cli.request import Request
+    from flows.run import rate_book
     from pipeline.estimate import estimate
 
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry, gsd=gsd, cog=cog,
-        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
+        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, first_look=first_look, shard_px=shard_px,
     )  # fmt: skip
     _, looked = request.look()
     document = {
-        **estimate(looked.prepared),
+        **estimate(looked.prepared, rate_book(cluster, device), n_workers=workers),
         "problems": [{"href": p.href, "problem": p.problem} for p in looked.problems],
     }
     if as_json:
@@ -75,6 +80,9 @@ def _print(document: dict[str, Any], looked: "Looked") -> None:
     for line in said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px):
         typer.echo(line)
     if document["seconds"] is None:
-        typer.echo("time: unknown until these models have run once with this --out; nothing was measured yet")
+        typer.echo("time: unknown until these models have run here once; nothing was measured yet")
     else:
-        typer.echo(f"time: about {document['seconds']:.0f} s, by the rate of the earlier run in this --out")
+        typer.echo(
+            f"time: about {document['seconds']:.0f} s, tokens: about {document['tokens']}, "
+            f"by what run {document['measured_by']} took"
+        )

@@ -40,6 +40,7 @@ class Request:
     mode: str = "semantic"
     min_area_m2: float = 0.0
     simplify_m: float = 0.0
+    first_look: int | None = None
     shard_px: int | None = None
 
     def look(self) -> tuple[RunSpec, Looked]:
@@ -75,6 +76,7 @@ class Request:
             tile_px=self.tile_px,
             overlap_px=self.overlap_px,
             levels=levels,
+            first_look=self.first_look,
             gsd_m=self.gsd,
             threshold=self.threshold,
             mode=rules.mode,

@@ -36,6 +36,7 @@ def restitch(
     """
     from flows.cli.segment import EXIT_CODES, summary
     from flows.progress import progress_for
+    from flows.run import RunSettings
     from flows.workers import WorkersOnDemand
     from pipeline.preflight import attempt
     from pipeline.queries import feature_rules
@@ -49,7 +50,7 @@ def restitch(
         raise BadInput(*(str(problem) for problem in [*of_rules, *of_queries]))
     changes = Changes(threshold, None if mode is None else rules.mode, min_area_m2, simplify_m, thresholds)
     with WorkersOnDemand(cluster, workers) as on_demand, progress_for() as progress:
-        outcome = run(out, changes, on_demand, progress)
+        outcome = run(out, changes, on_demand, progress, scenes_at_once=RunSettings().scenes_at_once)
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:

@@ -44,6 +44,7 @@ def segment(
     tile_px: o.TilePx = None,
     overlap_px: o.OverlapPx = None,
     levels: o.Levels = "1",
+    first_look: o.FirstLook = None,
     gsd: o.Gsd = None,
     threshold: o.Threshold = 0.5,
     mode: o.FeatureMode = "semantic",
@@ -57,7 +58,7 @@ def segment(
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what earlier runs left in OUT.")] = False,
     workers: o.NWorkers = None,
     cluster: o.Cluster = "local",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: o.Device = "auto",
     orchestrator: Annotated[
         Orchestrator, typer.Option(help="auto: Prefect where its API is configured, else direct.")
     ] = Orchestrator.AUTO,
@@ -81,7 +82,7 @@ def segment(
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd, cog,
-        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
+        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, first_look=first_look, shard_px=shard_px,
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:
@@ -90,6 +91,7 @@ def segment(
         _say(f"skipped: {problem}")
     for line in said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px):
         _say(line)
+    _say(_expectation(looked.prepared, cluster, device, workers))
     settings = RunSettings(cluster=cluster, workers=workers, device=device, retry_failed=retry_failed, fresh=fresh)
     outcome = run(looked.prepared, out, settings, Orchestrator.DIRECT if direct else orchestrator)
     if as_json:
@@ -97,6 +99,17 @@ def segment(
     else:
         _say(summary(outcome, out))
     raise typer.Exit(EXIT_CODES[outcome.status.value])
+
+
+def _expectation(prepared: "Prepared", cluster: str, device: str, workers: int | None) -> str:
+    from flows.run import rate_book
+    from pipeline.estimate import estimate
+
+    expected = estimate(prepared, rate_book(cluster, device), n_workers=workers)
+    said = f"{expected['tiles']} tiles, {expected['tile_queries']} tile-queries"
+    if expected["seconds"] is None:
+        return f"{said}; how long they take is not known: these models have not run here yet"
+    return f"{said}: about {expected['seconds']:.0f} s if nothing is done yet"
 
 
 def run(prepared: "Prepared", out: str, settings: "RunSettings", orchestrator: Orchestrator) -> "Outcome":
@@ -139,6 +152,9 @@ def summary(outcome: "Outcome", out: str) -> str:
         ),
         "  " + ", ".join(f"{counts[k]} {k}" for k in counts if k != "total" and counts[k]),
     ]
+    if "estimate" in manifest and outcome.computed:
+        expected_s = manifest["estimate"]["seconds"]
+        lines.append(f"  expected were {expected_s:.1f} s: {seconds / max(expected_s, 0.1) - 1:+.0%} off")
     lines += [f"  {manifest['features'][q['query_id']]:>6} features  {q['query']}" for q in manifest["queries"]]
     if counts["failed"]:
         lines.append(f"  {counts['failed']} tile-queries failed; reasons: t2s status {out}")

@@ -175,7 +175,7 @@ def test_plan_as_json_counts_and_computes_nothing(here: Command, models: Models,
     assert code == 0
     assert json.loads(out) == {
         "scenes": 1, "tiles": 9, "tile_queries": 18, "pixels": 9 * 64 * 64, "bytes": 3 * 9 * 64 * 64,
-        "seconds": None, "tokens": None, "problems": [],
+        "seconds": None, "tokens": None, "measured_by": None, "problems": [],
     }  # fmt: skip
     assert not (tmp_path / "out").exists()
 
@@ -203,12 +203,33 @@ def test_plan_as_json_lists_every_problem_and_exits_2(
 
 
 def test_plan_knows_the_time_after_a_run_with_the_same_models(
-    here: Command, models: Models, scene: Path, tmp_path: Path
+    here: Command, models: Models, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(spec_of(models, scene), tmp_path / "out")
+    monkeypatch.setenv("T2S_CACHE", str(tmp_path / "cache"))
+    outcome = run(spec_of(models, scene), tmp_path / "out")
     code, out, _ = here("plan", *arguments(models, scene, tmp_path / "out")[:-3], "--json")
     assert code == 0
-    assert json.loads(out)["seconds"] > 0
+    document = json.loads(out)
+    assert document["seconds"] > 0
+    assert document["measured_by"] == outcome.manifest["run_id"]
+
+
+def test_what_a_run_took_predicts_the_next_one_elsewhere_and_says_how_far_off_it_was(
+    models: Models, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("T2S_CACHE", str(tmp_path / "cache"))
+    first, second = (
+        json.loads(t2s("segment", *arguments(models, scene, tmp_path / name), "--json").stdout)
+        for name in ("first", "second")
+    )
+    planned = json.loads(t2s("plan", *arguments(models, scene, tmp_path / "third")[:-3], "--json").stdout)
+    assert "estimate" not in first
+    assert second["estimate"]["measured_by"] == first["run_id"]
+    assert second["estimate"]["tokens"] == second["history"][-1]["n_tokens"]
+    assert planned["measured_by"] == second["run_id"]
+    assert planned["tokens"] == second["history"][-1]["n_tokens"]
+    assert second["timings"]["tile_queries_per_s"] > 0
+    assert second["timings"]["km2_per_h"] > 0
 
 
 def test_segment_as_json_then_status_as_json(models: Models, scene: Path, tmp_path: Path) -> None:
@@ -264,10 +285,14 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from regions import DyingWorkers, run, spec_of
+from pipeline.prepare import sampled_stretch
 from pipeline.spec import Models
 
 class Wait(DyingWorkers):
     def map(self, function, items):
+        if function is sampled_stretch:
+            yield from map(function, items)
+            return
         yield from self.first(function, items)
         print("waiting", flush=True)
         sys.stdin.read()

@@ -8,7 +8,7 @@ from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from pipeline.committed import committed
+from pipeline.committed import Committed, committed
 from pipeline.normalise import IDENTITY
 from pipeline.plan import Ask, ModelVersions, PlannedTile, ScenePlan, grids_for
 from pipeline.queries import Query
@@ -16,6 +16,7 @@ from pipeline.results import TileResult, TileStatus, write_batch
 from pipeline.scenes import NodataRule, Scene
 from pipeline.spec import Models
 from pipeline.storage import Store
+from pipeline.tiling import TileKey
 
 WATER, ROADS = Query(query_id="water", text="the water"), Query(query_id="roads", text="the roads")
 GEOBOX = GeoBox((100, 200), Affine(2, 0, 500_000, 0, -2, 4_000_000), CRS("EPSG:32633"))
@@ -39,6 +40,11 @@ def row_of(tile: PlannedTile, ask: Ask, status: TileStatus, reason: str = "") ->
     )  # fmt: skip
 
 
+def open_of(state: Committed, *, retry_failed: bool = False) -> set[tuple[TileKey, str]]:
+    is_done = state.is_done(retry_failed=retry_failed)
+    return {(t.key, q.query_id) for t in (LEFT, RIGHT) for q in (WATER, ROADS) if not is_done(t.key, q.query_id)}
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.at(str(tmp_path))
@@ -47,7 +53,7 @@ def store(tmp_path: Path) -> Store:
 def test_nothing_is_committed_in_an_empty_directory(store: Store) -> None:
     state = committed(store, PLAN, [WATER, ROADS])
     assert state.counts() == Counter({**{s.value: 0 for s in TileStatus}, "pending": 4, "total": 4})
-    assert state.done(retry_failed=False) == frozenset()
+    assert open_of(state) == {(t.key, q.query_id) for t in (LEFT, RIGHT) for q in (WATER, ROADS)}
 
 
 def test_statuses_are_counted_and_add_up(store: Store) -> None:
@@ -82,9 +88,21 @@ def test_failures_are_done_unless_they_are_to_be_retried(store: Store) -> None:
         store, "tiles/alpha/1/a.parquet", [row(LEFT, WATER, TileStatus.OK), row(RIGHT, WATER, TileStatus.FAILED)]
     )
     state = committed(store, PLAN, [WATER])
-    (left,), (right,) = PLAN.asks(LEFT, [WATER]), PLAN.asks(RIGHT, [WATER])
-    assert state.done(retry_failed=False) == {left.key, right.key}
-    assert state.done(retry_failed=True) == {left.key}
+    roads = {(LEFT.key, "roads"), (RIGHT.key, "roads")}
+    assert open_of(state) == roads
+    assert open_of(state, retry_failed=True) == {*roads, (RIGHT.key, "water")}
+
+
+def test_what_was_looked_at_before_is_not_read_again(store: Store) -> None:
+    write_batch(store, "tiles/alpha/1/a.parquet", [row(LEFT, WATER, TileStatus.FAILED, "no disk")])
+    before = committed(store, PLAN, [WATER, ROADS])
+    write_batch(store, "tiles/alpha/1/b.parquet", [row(LEFT, WATER, TileStatus.OK), row(RIGHT, ROADS, TileStatus.OK)])
+    anew = committed(store, PLAN, [WATER, ROADS])
+    store.write("tiles/alpha/1/a.parquet", b"unreadable since")
+    after = committed(store, PLAN, [WATER, ROADS], earlier=before)
+    assert after.counts() == anew.counts()
+    assert sorted(map(str, after.index.to_pylist())) == sorted(map(str, anew.index.to_pylist()))
+    assert (after.counts()["ok"], after.counts()["failed"]) == (2, 0)
 
 
 def test_a_renamed_query_keeps_its_results_under_its_new_name(store: Store) -> None:

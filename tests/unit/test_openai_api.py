@@ -148,7 +148,9 @@ def test_the_bundled_tokenizer_s_texts_are_read_as_transformers_reads_them() -> 
 
 
 @pytest.mark.parametrize(
-    "fault", [status(408), status(409), status(429), status(500), status(503), reset, truncated], ids=str
+    "fault",
+    [status(408), status(409), status(429), status(500), status(503), reset, truncated],
+    ids=["408", "409", "429", "500", "503", "reset", "truncated"],
 )
 def test_what_may_pass_is_asked_again_just_as_often_as_needed(server: CompletionServer, fault: Fault) -> None:
     prompter = load(server)

@@ -1,5 +1,8 @@
 """Plans: keys change with what changes a result and with nothing else; batches are fixed by the plan."""
 
+import hashlib
+import json
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
 
 from pipeline.normalise import IDENTITY, Stretch
 from pipeline.plan import Batch, ModelVersions, ScenePlan, grids_for
@@ -40,7 +44,39 @@ def keys(plan: ScenePlan, *queries: Query) -> list[str]:
 
 
 def batches(plan: ScenePlan, *queries: Query, done: frozenset[str] = frozenset(), n: int = 5) -> list[Batch]:
-    return list(plan.batches(queries or (WATER, ROADS), done, n))
+    asked = queries or (WATER, ROADS)
+    key_of = {(tile.key, ask.query_id): ask.key for tile in plan.tiles() for ask in plan.asks(tile, asked)}
+    return list(plan.batches(asked, lambda tile, query_id: key_of[tile, query_id] in done, n))
+
+
+@pytest.mark.parametrize("aoi", [None, shapely.box(0, 0, 100, 70)])
+def test_a_key_is_the_hash_of_all_that_determines_a_result(aoi: BaseGeometry | None) -> None:
+    query = Query(query_id="odd", text='a "quoted" {query} \\ with ümlaut, "aoi":null')
+    plan = plan_of(replace(SCENE, etag='"aoi":null'), levels=(1, 2), aoi_scene_px=aoi)
+    for tile in plan.tiles():
+        facts = {
+            "key_version": "1", "etag": '"aoi":null', "bands": [1, 2, 3], "nodata": ["value", "0.0"],
+            "stretch": LINEAR.to_json(), "level": tile.key.level, "window": list(tile.window_scene_px), "tile_px": 64,
+            "aoi": None if tile.aoi_scene_px is None else tile.aoi_scene_px.hex(), "prompter": "p@1",
+            "segmenter": "s@1", "query": query.text,
+        }  # fmt: skip
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        assert plan.asks(tile, [query])[0].key == hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@pytest.mark.parametrize("aoi", [None, shapely.box(0, 0, 100, 70), shapely.box(64, 0, 70, 40)])
+def test_tiles_are_counted_without_being_made(aoi: BaseGeometry | None) -> None:
+    plan = plan_of(levels=(1, 2), aoi_scene_px=aoi)
+    assert plan.counts() == Counter(tile.key.level for tile in plan.tiles())
+
+
+def test_tiles_of_a_batch_lie_together() -> None:
+    wide = replace(SCENE, geobox=GeoBox((1000, 1000), GEOBOX.affine, GEOBOX.crs))
+    grid = plan_of(wide).grids[1]
+    found = [({t.key.row for t in b.tiles}, {t.key.col for t in b.tiles}) for b in batches(plan_of(wide), n=8)]
+    blocks = [(rows, cols) for rows, cols in found if len(rows) <= 4 and len(cols) <= 3 and max(cols) - min(cols) < 3]
+    # all but those in which one band of rows ends and the next begins
+    assert len(found) - len(blocks) <= -(-grid.rows // 4)
 
 
 def test_all_tiles_come_row_by_row_level_by_level() -> None:

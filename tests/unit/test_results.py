@@ -15,7 +15,6 @@ from pipeline.results import (
     batch_names,
     read_index,
     read_results,
-    result_key,
     write_batch,
 )
 from pipeline.storage import Store
@@ -144,11 +143,6 @@ def test_equal_results_are_equal_bytes(tmp_path: object) -> None:
     for name in ("a", "b"):
         write_batch(store, name, [result("k", masks=(MaskRecord(quantise(np.ones((4, 4), np.float32)), 0.25),))])
     assert store.read("a") == store.read("b")
-
-
-def test_a_key_follows_from_the_facts_not_from_their_order() -> None:
-    assert result_key({"a": 1, "b": [2, None]}) == result_key({"b": [2, None], "a": 1})
-    assert len({result_key(f) for f in ({}, {"a": 1}, {"a": "1"}, {"a": 2}, {"b": 1}, {"a": [1]}, {"a": None})}) == 7
 
 
 def test_a_batch_name_follows_from_scene_level_and_keys() -> None:
