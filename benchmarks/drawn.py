@@ -65,7 +65,21 @@ def peak_mb(module: str, *arguments: str) -> float:
 
 
 def print_peak_mb() -> None:
-    """For the process that `peak_mb` starts. Linux: `getrusage` would tell the peak of the process that forked it."""
+    """For the process that `peak_mb` starts."""
+    print(vm_hwm_mb())
+
+
+def vm_hwm_mb() -> float:
+    """Peak memory of this process in MB. Linux: `getrusage` would tell the peak of the process that forked it."""
+    return _status_mb("VmHWM")
+
+
+def rss_mb() -> float:
+    """Memory of this process just now, in MB."""
+    return _status_mb("VmRSS")
+
+
+def _status_mb(name: str) -> float:
     status = Path("/proc/self/status").read_text()
-    kib = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
-    print(round(kib / 1024, 1))
+    kib = int(next(line.split()[1] for line in status.splitlines() if line.startswith(f"{name}:")))
+    return round(kib / 1024, 1)
