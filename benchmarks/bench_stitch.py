@@ -16,19 +16,10 @@ from drawn import drawn_mask, peak_mb, print_peak_mb, scene_of, side_px
 from scipy import ndimage
 
 from pipeline.blocks import blocks
-from pipeline.mosaics import (
-    Layout,
-    coverage_codes,
-    create,
-    finish,
-    group_path,
-    planned_tiles,
-    read_window,
-    stitch_scene_query,
-    write_block,
-)  # fmt: skip
+from pipeline.mosaics import Layout, create, finish, group_path, read_window, write_block
 from pipeline.queries import Query
 from pipeline.results import MaskRecord, TileResult, TileStatus, batch_names, read_index, write_batch
+from pipeline.stitching import coverage_codes, planned_tiles, stitch_scene_query
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid, TileKey
 from pipeline.work import InProcess

@@ -6,13 +6,11 @@ the first write.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
@@ -24,14 +22,11 @@ from zarr.storage import FsspecStore, LocalStore
 from pipeline.blocks import BLOCK_PX, CHUNK_PX, blocks, check_single_writer
 from pipeline.georef import YX, add_coordinates, georeference, overview_dims, overview_geobox, pyramid, shape_yx
 from pipeline.overviews import halve_by_maximum, halve_by_mean
-from pipeline.queries import Query
 from pipeline.results import TileStatus
 from pipeline.scenes import Scene
-from pipeline.seams import BlockSeams, SeamCount, block_seams, seam_check
-from pipeline.sources import Sources, read_sources, sources_touching
-from pipeline.stitch import CERTAIN, NOBODY_LOOKED, stitch_window, threshold_mask
+from pipeline.stitch import CERTAIN, NOBODY_LOOKED
 from pipeline.storage import Store
-from pipeline.tiling import TileGrid, TileKey, Window
+from pipeline.tiling import Window
 from pipeline.work import Workers
 from t2s_core.errors import BadInput, ContractError
 
@@ -40,7 +35,8 @@ COVERAGE = ("not_planned", *(status.value for status in TileStatus), "pending")
 """What became of a tile; the code in `coverage_l<factor>` is the place in this list."""
 
 _STATE = "t2s:state"
-_FINGERPRINT = "t2s:fingerprint"
+FINGERPRINT = "t2s:fingerprint"
+"""Attribute of a group: the hash of all that determines it."""
 _RASTERS = ("probability", "mask")
 
 
@@ -96,7 +92,7 @@ def create(
         overwrite=True,
         attributes={
             _STATE: "writing",
-            _FINGERPRINT: fingerprint,
+            FINGERPRINT: fingerprint,
             **attributes,
             **pyramid(scene.geobox, factors),
         },
@@ -270,116 +266,3 @@ def _add_coverage(group: zarr.Group, level: int, codes: NDArray[np.uint8]) -> No
             "flag_meanings": " ".join(COVERAGE),
         },
     )
-
-
-@dataclass(frozen=True, slots=True)
-class StitchReceipt:
-    """What came of stitching one query of one scene."""
-
-    scene_id: str
-    query_id: str
-    reused: bool
-    """True where a finished mosaic of the same inputs was found and nothing was done."""
-    target_px: int
-    background_px: int
-    unseen_px: int
-    """Scene pixels that nobody looked at."""
-    seams: Mapping[str, Any]
-    """How often the mask changes at tile borders: see `seams.seam_check`."""
-
-
-def stitch_scene_query(
-    store: Store,
-    scene: Scene,
-    query: Query,
-    *,
-    threshold: float,
-    index: pa.Table,
-    grids: Mapping[int, TileGrid],
-    workers: Workers,
-    planned: Mapping[int, NDArray[np.bool_]],
-    fingerprint: str,
-    trace: Mapping[str, str] = MappingProxyType({}),
-    layout: Layout = Layout(),
-) -> StitchReceipt:
-    """Make the mosaic of one query of one scene, unless it is there already.
-
-    `threshold`: probability (0 to 1) from which a pixel is target. `index`: `results.read_index` of the results that
-    are wanted of this scene and query, and of no others. `grids`: by level. `planned`: see `planned_tiles`.
-    `fingerprint`: hash of all inputs; a complete mosaic with the same one is left as it is. `trace`: kept on the group.
-
-    Memory is bounded by the block, here and on the workers.
-    """
-    found = finished(store, scene.scene_id, query.query_id)
-    if found is not None and found[_FINGERPRINT] == fingerprint:
-        return StitchReceipt(
-            scene.scene_id, query.query_id, reused=True, seams=found["t2s:seams"], **found["t2s:pixels"]
-        )
-    windows = list(blocks(scene.shape, layout.writer_px, layout.block_px))
-    check_single_writer(windows, layout.writer_px)
-    facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px, **trace}
-    coverage = coverage_codes(index, planned)
-    create(store, scene, query.query_id, coverage, attributes=facts, fingerprint=fingerprint, layout=layout)
-    sources = sources_touching(store, scene.scene_id, index, grids, windows)
-    seam_count = SeamCount(scene.shape)
-    counts = _stitch_blocks(sources, group_path(scene.scene_id, query.query_id), threshold, workers, seam_count)
-    seams = seam_check(seam_count.counts, grids)
-    unseen_px = scene.shape[0] * scene.shape[1] - counts.target_px - counts.background_px
-    pixels = {**asdict(counts), "unseen_px": unseen_px}
-    attributes = {"t2s:pixels": pixels, "t2s:seams": seams}
-    finish(store, scene, query.query_id, workers, attributes=attributes, layout=layout)
-    return StitchReceipt(scene.scene_id, query.query_id, reused=False, seams=seams, **pixels)
-
-
-def planned_tiles(grids: Mapping[int, TileGrid], tiles: Iterable[TileKey]) -> dict[int, NDArray[np.bool_]]:
-    """By level, (tile rows, tile columns): True where a tile is among `tiles`."""
-    planned = {level: np.zeros((grid.rows, grid.cols), np.bool_) for level, grid in grids.items()}
-    for tile in tiles:
-        planned[tile.level][tile.row, tile.col] = True
-    return planned
-
-
-def coverage_codes(index: pa.Table, planned: Mapping[int, NDArray[np.bool_]]) -> dict[int, NDArray[np.uint8]]:
-    """By level, (tile rows, tile columns) of codes into `COVERAGE`. A planned tile without a result is pending."""
-    codes = {
-        level: np.where(tiles, COVERAGE.index("pending"), COVERAGE.index("not_planned")).astype(np.uint8)
-        for level, tiles in planned.items()
-    }
-    for row in index.select(["level", "row", "col", "status"]).to_pylist():
-        codes[row["level"]][row["row"], row["col"]] = COVERAGE.index(row["status"])
-    return codes
-
-
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    target_px: int
-    background_px: int
-
-
-@dataclass(frozen=True, slots=True)
-class _StitchTask:
-    sources: Sources
-    path: str
-    threshold: float
-
-
-def _stitch_blocks(
-    sources: Iterable[Sources], path: str, threshold: float, workers: Workers, seam_count: SeamCount
-) -> _Counts:
-    # A block that no usable result touches keeps its fill value: nobody looked.
-    tasks = (_StitchTask(s, path, threshold) for s in sources if s.keys_by_batch)
-    target_px = background_px = 0
-    for counts, seams in workers.map(_stitch_block, tasks):
-        seam_count.add(seams)
-        target_px += counts.target_px
-        background_px += counts.background_px
-    return _Counts(target_px, background_px)
-
-
-def _stitch_block(task: _StitchTask) -> tuple[_Counts, BlockSeams]:
-    sources = task.sources
-    block = stitch_window(sources.window_scene_px, read_sources(sources), sources.grids)
-    mask = threshold_mask(block.probability, task.threshold)
-    write_block(sources.store, task.path, block.window_scene_px, block.probability, mask)
-    counts = _Counts(target_px=int(np.count_nonzero(mask == 1)), background_px=int(np.count_nonzero(mask == 0)))
-    return counts, block_seams(block.window_scene_px, mask)

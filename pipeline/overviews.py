@@ -12,25 +12,38 @@ from pipeline.stitch import NOBODY_LOOKED
 def halve_by_mean(probability: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Mean of each 2 x 2 pixels that somebody looked at, rounded half up; 255 where nobody looked at any of them."""
     quads = _quads(probability)
-    looked = quads != NOBODY_LOOKED
-    n_looked = looked.sum(axis=0, dtype=np.uint16)
-    total = np.where(looked, quads, 0).sum(axis=0, dtype=np.uint16)
-    mean = (2 * total + n_looked) // np.maximum(2 * n_looked, 1)
+    if not _partly_unseen(probability):
+        total: NDArray[np.uint16] = np.add(quads[0], quads[1], dtype=np.uint16)
+        total += quads[2]
+        total += quads[3]
+        return ((total + 2) // 4).astype(np.uint8)
+    looked = [quad != NOBODY_LOOKED for quad in quads]
+    n_looked = np.sum(looked, axis=0, dtype=np.uint16)
+    seen_total = np.sum([quad * seen for quad, seen in zip(quads, looked, strict=True)], axis=0, dtype=np.uint16)
+    mean = (2 * seen_total + n_looked) // np.maximum(2 * n_looked, 1)
     return np.where(n_looked > 0, mean, NOBODY_LOOKED).astype(np.uint8)
 
 
 def halve_by_maximum(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Target where any of 2 x 2 pixels is, so that small objects stay in sight; 255 where nobody looked at any."""
-    quads = _quads(mask)
-    looked = quads != NOBODY_LOOKED
-    return np.where(looked.any(axis=0), np.where(looked, quads, 0).max(axis=0), NOBODY_LOOKED).astype(np.uint8)
+    # One more, and what nobody looked at becomes 0: less than anything that somebody saw.
+    first, *others = (quad + np.uint8(1) for quad in _quads(mask))
+    for other in others:
+        np.maximum(first, other, out=first)
+    return first - np.uint8(1)
 
 
-def _quads(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(4, ceil(height / 2), ceil(width / 2)); an odd edge is completed by pixels that nobody looked at."""
+def _partly_unseen(values: NDArray[np.uint8]) -> bool:
     height, width = values.shape
-    even = np.pad(values, ((0, height % 2), (0, width % 2)), constant_values=NOBODY_LOOKED)
-    return np.stack([even[0::2, 0::2], even[0::2, 1::2], even[1::2, 0::2], even[1::2, 1::2]])
+    return bool(height % 2 or width % 2 or values.max(initial=0) == NOBODY_LOOKED)
+
+
+def _quads(values: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Four of (ceil(height / 2), ceil(width / 2)); an odd edge is completed by pixels that nobody looked at."""
+    height, width = values.shape
+    if height % 2 or width % 2:
+        values = np.pad(values, ((0, height % 2), (0, width % 2)), constant_values=NOBODY_LOOKED)
+    return [values[0::2, 0::2], values[0::2, 1::2], values[1::2, 0::2], values[1::2, 1::2]]
 
 
 def factors_of(attributes: Mapping[str, Any]) -> tuple[int, ...]:

@@ -12,12 +12,13 @@ from typing import Any
 from pipeline.committed import Committed, committed
 from pipeline.features import Provenance, vectorise_scene_query
 from pipeline.first_look import irrelevant_by
-from pipeline.mosaics import Layout, planned_tiles, stitch_scene_query
+from pipeline.mosaics import Layout
 from pipeline.plan import IsDone, IsIrrelevant, ScenePlan, nothing
 from pipeline.progress import Progress
 from pipeline.provenance import trace
 from pipeline.queries import Query
 from pipeline.spec import RunSpec
+from pipeline.stitching import planned_tiles, stitch_scene_query
 from pipeline.storage import Store
 from pipeline.task_sizes import TaskSizes
 from pipeline.work import Workers

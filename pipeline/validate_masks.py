@@ -17,13 +17,14 @@ from pipeline import cog, mosaics
 from pipeline.blocks import blocks
 from pipeline.findings import Findings, Published
 from pipeline.georef import YX, overview_geobox, proj_crs, pyramid, shape_yx
-from pipeline.mosaics import COVERAGE, coverage_codes, group_path, planned_tiles, read_window
+from pipeline.mosaics import COVERAGE, group_path, read_window
 from pipeline.overviews import factors_of, halve_by_maximum, halve_by_mean
 from pipeline.pixels import UnreadablePixels, native_valid, open_scene
 from pipeline.plan import ScenePlan
 from pipeline.rasters import open_raster
 from pipeline.scenes import Scene
 from pipeline.stitch import NOBODY_LOOKED, threshold_mask
+from pipeline.stitching import coverage_codes, planned_tiles
 from pipeline.storage import Store
 from pipeline.tiling import Window
 

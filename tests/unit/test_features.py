@@ -28,10 +28,11 @@ from pipeline.features import (
     read_features,
     vectorise_scene_query,
 )
-from pipeline.mosaics import Layout, open_mosaic, planned_tiles, stitch_scene_query
+from pipeline.mosaics import Layout, open_mosaic
 from pipeline.queries import EXACT, FeatureRules, Query
 from pipeline.results import MaskRecord, TileResult, TileStatus, read_index, write_batch
 from pipeline.scenes import NodataRule, Scene
+from pipeline.stitching import planned_tiles, stitch_scene_query
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid, TileKey
 from pipeline.work import InProcess

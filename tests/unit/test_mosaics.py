@@ -16,19 +16,13 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from pipeline.blocks import blocks, check_single_writer
-from pipeline.mosaics import (
-    COVERAGE,
-    Layout,
-    StitchReceipt,
-    open_mosaic,
-    planned_tiles,
-    stitch_scene_query,
-)
+from pipeline.mosaics import COVERAGE, Layout, open_mosaic
 from pipeline.overviews import halve_by_maximum, halve_by_mean
 from pipeline.queries import Query
 from pipeline.results import MaskRecord, TileResult, TileStatus, read_index, write_batch
 from pipeline.scenes import NodataRule, Scene
 from pipeline.stitch import stitch_window
+from pipeline.stitching import StitchReceipt, planned_tiles, stitch_scene_query
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid, TileKey, Window
 from pipeline.work import InProcess

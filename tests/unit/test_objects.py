@@ -17,11 +17,12 @@ from pipeline.features import Provenance, read_features, vectorise_scene_query
 from pipeline.geodesy import CRS84, areas_m2
 from pipeline.latest import latest
 from pipeline.manifest import SCHEMA_VERSION, write_manifest
-from pipeline.mosaics import Layout, planned_tiles, stitch_scene_query
+from pipeline.mosaics import Layout
 from pipeline.objects import partition_name, write_objects
 from pipeline.queries import FeatureRules, Mode, Query
 from pipeline.results import MaskRecord, TileResult, TileStatus, read_index, write_batch
 from pipeline.scenes import NodataRule, Scene
+from pipeline.stitching import planned_tiles, stitch_scene_query
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid, TileKey
 from pipeline.work import InProcess

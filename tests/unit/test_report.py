@@ -14,13 +14,14 @@ from shapely.geometry import box
 
 from pipeline import report, report_maps
 from pipeline.features import Provenance, vectorise_scene_query
-from pipeline.mosaics import Layout, planned_tiles, stitch_scene_query
+from pipeline.mosaics import Layout
 from pipeline.normalise import IDENTITY
 from pipeline.queries import Query
 from pipeline.quicklook import quicklook
 from pipeline.report import write_report
 from pipeline.results import MaskRecord, TileResult, TileStatus, read_index, write_batch
 from pipeline.scenes import Scene, resolve
+from pipeline.stitching import planned_tiles, stitch_scene_query
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid, TileKey
 from pipeline.work import InProcess
