@@ -18,7 +18,7 @@ Out = Annotated[str, typer.Option("--out", "-o", help="Directory or fsspec URL f
 AoiFile = Annotated[str | None, typer.Option("--aoi", help="Vector file; only what lies in it is looked at.")]
 Bands = Annotated[str | None, typer.Option(help="Red, green, blue (e.g. 3,2,1), or one band.")]
 Nodata = Annotated[float | None, typer.Option(help="Value that means no data; overrides the files' own.")]
-PrompterName = Annotated[str, typer.Option("--prompter", help="bundled, champion, qwen_vl:PATH, recorded:FILE.")]
+PrompterName = Annotated[str, typer.Option("--prompter", help="bundled, champion, qwen_vl:PATH, openai_api:URL#MODEL, recorded:FILE.")]
 Registry = Annotated[
     str | None, typer.Option("--registry", envvar="T2S_REGISTRY", help="Registry of prompter versions: a path or URL.")
 ]
@@ -30,6 +30,9 @@ Levels = Annotated[str, typer.Option(help="Overview factors at which tiles are l
 FirstLook = Annotated[
     int | None,
     typer.Option(help="Ask coarse tiles first, e.g. of level 4, and fine ones only where those see something."),
+]
+BatchTiles = Annotated[
+    int, typer.Option("--batch-tiles", min=1, help="Tiles that the models answer together; a GPU wants more, e.g. 32.")
 ]
 Gsd = Annotated[
     float | None,

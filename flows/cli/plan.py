@@ -28,6 +28,7 @@ def plan(
     overlap_px: o.OverlapPx = None,
     levels: o.Levels = "1",
     first_look: o.FirstLook = None,
+    batch_tiles: o.BatchTiles = 8,
     gsd: o.Gsd = None,
     threshold: o.Threshold = 0.5,
     mode: o.FeatureMode = "semantic",
@@ -53,7 +54,8 @@ def plan(
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry, gsd=gsd, cog=cog,
-        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, first_look=first_look, shard_px=shard_px,
+        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
+        first_look=first_look, batch_tiles=batch_tiles,
     )  # fmt: skip
     _, looked = request.look()
     document = {

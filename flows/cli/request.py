@@ -41,6 +41,7 @@ class Request:
     min_area_m2: float = 0.0
     simplify_m: float = 0.0
     first_look: int | None = None
+    batch_tiles: int = 8
     shard_px: int | None = None
 
     def look(self) -> tuple[RunSpec, Looked]:
@@ -77,6 +78,7 @@ class Request:
             overlap_px=self.overlap_px,
             levels=levels,
             first_look=self.first_look,
+            batch_tiles=self.batch_tiles,
             gsd_m=self.gsd,
             threshold=self.threshold,
             mode=rules.mode,

@@ -45,6 +45,7 @@ def segment(
     overlap_px: o.OverlapPx = None,
     levels: o.Levels = "1",
     first_look: o.FirstLook = None,
+    batch_tiles: o.BatchTiles = 8,
     gsd: o.Gsd = None,
     threshold: o.Threshold = 0.5,
     mode: o.FeatureMode = "semantic",
@@ -82,7 +83,8 @@ def segment(
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd, cog,
-        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, first_look=first_look, shard_px=shard_px,
+        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
+        first_look=first_look, batch_tiles=batch_tiles,
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:
