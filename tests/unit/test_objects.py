@@ -202,7 +202,7 @@ def test_the_newest_rows_of_two_bodies_make_no_table(tmp_path: Path) -> None:
         make(store, scene, [] if scene is on_moon else [ALONE_WEST])
         commit(store, [scene], "2026-05-01T00:00:00+00:00")
     for look in (lambda: list(latest([str(tmp_path)])), lambda: write_latest([str(tmp_path)], str(tmp_path / "x"))):
-        with pytest.raises(BadInput, match="2 celestial bodies or figures of one: .*; name those of one") as refused:
+        with pytest.raises(BadInput, match=r"2 celestial bodies or figures of one: .*; name those of one") as refused:
             look()
         (said,) = refused.value.problems
         assert f"({earth.url})" in said
