@@ -73,8 +73,8 @@ def test_what_was_chosen_is_said(scenes: dict[float, Scene]) -> None:
     assert lines[0] == "levels of of-0-5m and one other scene: 1 (0.5 m pixels, tiles 256 m wide)"
     assert lines[1:] == [
         (
-            "one level of tiles, by the scenes' own pixels, is right where objects fit in a tile; where they are longer, "
-            "--levels 1,4 shows them whole, and where they are not it costs precision"
+            "one level of tiles, by the scenes' own pixels, is right where objects fit in a tile; where they are "
+            "longer, --levels 1,4 shows them whole, and where they are not it costs precision"
         )
     ]
     assert "by --gsd 4, is right" in said_levels([scenes[2.0]], spec(4.0), 512)[1]
