@@ -1,6 +1,6 @@
 """What a check of a finished run's outputs looks at and what it has to say."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,6 +68,8 @@ class Findings:
     n_problems: int = 0
     notes: list[str] = field(default_factory=list)
     n_looked_at: int = 0
+    looked: Callable[[], None] = lambda: None
+    """Called after each thing that was looked at."""
 
     def problem(self, where: str, what: str) -> None:
         """Something is wrong."""
@@ -86,13 +88,15 @@ class Findings:
             self.notes.append(text)
 
     @contextmanager
-    def reading(self, where: str) -> Iterator[None]:
-        """Counts one thing looked at; whatever keeps it from being read is a problem."""
-        self.n_looked_at += 1
+    def reading(self, where: str, *, last: bool = True) -> Iterator[None]:
+        """Counts one thing looked at, with the `last` part of it; whatever keeps it from being read is a problem."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 -- a damaged output raises what its reader likes; that is the finding
             self.problem(where, f"cannot be checked: {type(error).__name__}: {error}")
+        if last:
+            self.n_looked_at += 1
+            self.looked()
 
     def detail(self, unit: str) -> str:
         """One line."""

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,16 @@ _TIFF_SUFFIXES = {".tif", ".tiff"}
 _ITEM_SUFFIXES = {".json", ".geojson"}
 _COULD_BE_RASTERS = ("image/tiff", "image/vnd.stac.geotiff", "image/jp2")
 _BEST_ROLES = ("visual", "data")
+_CLIENT_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("aiohttp", "ClientError"),
+    ("gcsfs.retry", "HttpError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("azure.core.exceptions", "AzureError"),
+    ("paramiko.ssh_exception", "SSHException"),
+)
+"""Module and name of what clients raise that is no OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,9 @@ def expand(given: str) -> Expanded:
         plain, asset = given.removeprefix("file://"), ""  # "#" may be in any other file's name
     try:
         hrefs, problem = _expand_url(plain) if is_url(plain) else _expand_path(plain)
-    except Exception as error:  # noqa: BLE001 -- every store's client raises its own kinds; none is lost, each is reported
+    except _NoStore as error:
+        hrefs, problem = [], str(error)
+    except store_errors() as error:
         hrefs, problem = [], f"cannot be listed: {_one_line(error)}; check the address and the credentials."
     sources, problems = [], [] if problem is None else [(given, problem)]
     for href in hrefs:
@@ -58,9 +71,18 @@ def expand(given: str) -> Expanded:
             sources.append(_of_item(href, asset) if _names_item(href) else Source(href))
         except _NotAnItem as error:
             problems.append((href, str(error)))
-        except Exception as error:  # noqa: BLE001 -- as above
+        except store_errors() as error:
             problems.append((href, f"cannot be read: {_one_line(error)}; check the address and the credentials."))
     return Expanded(sources, problems)
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """What listing and reading a store raises where the store or the way to it is at fault, and not we are.
+
+    Clients raise kinds of their own beside OSError. A client that nobody has imported has raised nothing.
+    """
+    of_clients = [getattr(sys.modules.get(module), name, None) for module, name in _CLIENT_ERRORS]
+    return (OSError, *(kind for kind in of_clients if kind is not None))
 
 
 def _names_item(href: str) -> bool:
@@ -88,7 +110,10 @@ def _expand_path(given: str) -> tuple[list[str], str | None]:
 def _expand_url(given: str) -> tuple[list[str], str | None]:
     if given.startswith(("http://", "https://")):
         return [given], None
-    fs, path = fsspec.core.url_to_fs(given)
+    try:
+        fs, path = fsspec.core.url_to_fs(given)
+    except (ImportError, ValueError) as error:  # no such protocol, its client is not installed, or no such address
+        raise _NoStore(f"cannot be opened: {_one_line(error)}; check the address.") from error
     fs.invalidate_cache()  # listings are cached per process; a long-lived one must see new versions of files
     if glob.has_magic(path):
         matches = sorted(fs.glob(path))
@@ -103,6 +128,10 @@ def _expand_url(given: str) -> tuple[list[str], str | None]:
     return [fs.unstrip_protocol(m) for m in matches], None if matches else "holds no *.tif or *.tiff; use `**/*.tif`."
 
 
+class _NoStore(Exception):
+    """An address that no filesystem is for; the text says why and what to do."""
+
+
 class _NotAnItem(Exception):
     """A JSON file that names no raster; the text says why and what to do."""
 
@@ -110,7 +139,7 @@ class _NotAnItem(Exception):
 def _of_item(href: str, wanted: str) -> Source:
     try:
         item: Any = json.loads(_text(href))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _NotAnItem(f"is no JSON ({error}); give a GeoTIFF or a STAC item.") from error
     kind = item.get("type") if isinstance(item, dict) else None
     if kind in {"Collection", "Catalog"}:
@@ -118,10 +147,15 @@ def _of_item(href: str, wanted: str) -> Source:
     assets = item.get("assets") if kind == "Feature" and "id" in item and "stac_version" in item else None
     if not isinstance(assets, dict):
         raise _NotAnItem("is no STAC item; give a GeoTIFF or a STAC item.")
-    assets = {key: asset for key, asset in assets.items() if isinstance(asset, dict) and asset.get("href")}
-    properties = item.get("properties") or {}
-    taken = properties.get("datetime") or properties.get("start_datetime")
+    assets = {key: asset for key, asset in assets.items() if isinstance(asset, dict) and _is_text(asset.get("href"))}
+    properties = item.get("properties")
+    times = [properties.get(key) for key in ("datetime", "start_datetime")] if isinstance(properties, dict) else []
+    taken = next(filter(_is_text, times), None)
     return Source(_beside(href, assets[_choice(href, assets, wanted)]["href"]), str(item["id"]), utc(taken))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _choice(href: str, assets: dict[str, Any], wanted: str) -> str:
@@ -131,7 +165,7 @@ def _choice(href: str, assets: dict[str, Any], wanted: str) -> str:
             raise _NotAnItem(f"has no asset {wanted}; it has {', '.join(assets)}.")
         return wanted
     rasters = [key for key, asset in assets.items() if _may_be_raster(asset)]
-    by_role = [[key for key in rasters if role in assets[key].get("roles", [])] for role in _BEST_ROLES]
+    by_role = [[key for key in rasters if role in _roles(assets[key])] for role in _BEST_ROLES]
     for keys in ([key for key in rasters if key == "visual"], *by_role, rasters):
         if len(keys) == 1:
             return keys[0]
@@ -140,8 +174,13 @@ def _choice(href: str, assets: dict[str, Any], wanted: str) -> str:
     raise _NotAnItem(f"has several raster assets ({', '.join(rasters)}); name one: {href}#{rasters[0]}.")
 
 
+def _roles(asset: dict[str, Any]) -> set[str]:
+    roles = asset.get("roles")
+    return {role for role in roles if isinstance(role, str)} if isinstance(roles, list) else set()
+
+
 def _may_be_raster(asset: dict[str, Any]) -> bool:
-    if {"thumbnail", "overview", "metadata"} & set(asset.get("roles", [])):
+    if {"thumbnail", "overview", "metadata"} & _roles(asset):
         return False
     media_type = str(asset.get("type", "")).split(";")[0].strip()
     by_name = Path(str(asset.get("href", "")).split("?")[0]).suffix.lower() in {*_TIFF_SUFFIXES, ".jp2", ".vrt"}
@@ -154,7 +193,10 @@ def _beside(item_href: str, href: str) -> str:
     if is_url(href):
         return href
     if item_href.startswith(("http://", "https://")):
-        return urljoin(item_href, href)
+        try:
+            return urljoin(item_href, href)
+        except ValueError as error:
+            raise _NotAnItem(f"has an asset at {href}, which is no address ({error}).") from error
     if is_url(item_href):
         return f"{item_href.rsplit('/', maxsplit=1)[0]}/{href.removeprefix('./')}"
     return os.path.normpath(Path(item_href).parent / href)

@@ -23,6 +23,7 @@ from pipeline.geoparquet import created
 from pipeline.georef import proj_crs
 from pipeline.manifest import NAME, read_manifest
 from pipeline.mosaics import finished
+from pipeline.preflight import figures_of
 from pipeline.scenes import Scene
 from pipeline.storage import Store
 from t2s_core.errors import BadInput
@@ -94,12 +95,11 @@ def latest(urls: Sequence[str]) -> Iterator[pa.Table]:
     """The rows that are still true, with the columns of `SCHEMA`, a look at a time; see the module's docstring.
 
     `urls`: directories of runs, or folders that hold such. Memory holds the features of one look and an outline of
-    each. Raises `BadInput` where no run is.
+    each. Raises `BadInput` where no run is, or where their scenes lie on several celestial bodies.
     """
     by_question: dict[str, list[Look]] = {}
-    for store in run_stores(urls):
-        for look in looks_of(store):
-            by_question.setdefault(look.text.casefold(), []).append(look)
+    for look in _looks(urls):
+        by_question.setdefault(look.text.casefold(), []).append(look)
     for looks in by_question.values():
         newer: list[shapely.Geometry] = []
         for look in sorted(looks, key=lambda one: one.age, reverse=True):
@@ -110,18 +110,29 @@ def latest(urls: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def write_latest(urls: Sequence[str], out: str) -> int:
-    """Put `latest` into one GeoParquet file; returns the number of rows."""
+    """Put `latest` into one GeoParquet file; returns the number of rows. Raises `BadInput` as `latest` does."""
     folder, _, name = out.rpartition("/")
     store, n = Store.at(folder or "."), 0
-    scene = next((look.scene for run in run_stores(urls) for look in looks_of(run)), None)
-    if scene is None:
+    look = next(iter(_looks(urls)), None)
+    if look is None:
         raise BadInput(f"{', '.join(urls)}: no run here has finished a scene; resume them first")
     metadata = {"t2s:schema_version": features.SCHEMA_VERSION}
-    with created(store, name, SCHEMA, geographic_crs(proj_crs(scene.geobox)), metadata) as file:
+    with created(store, name, SCHEMA, geographic_crs(proj_crs(look.scene.geobox)), metadata) as file:
         for table in latest(urls):
             file.add(table)
             n += table.num_rows
     return n
+
+
+def _looks(urls: Sequence[str]) -> list[Look]:
+    """Of all runs. One table has one geographic CRS, so all have to be of one celestial body."""
+    looks = [look for store in run_stores(urls) for look in looks_of(store)]
+    figures = figures_of(look.scene for look in looks)
+    if len(figures) > 1:
+        run_of = {id(look.scene): look.store.url for look in looks}
+        named = ", ".join(f"{name} ({run_of[id(scene)]})" for name, scene in figures)
+        raise BadInput(f"the runs lie on {len(figures)} celestial bodies or figures of one: {named}; name those of one")
+    return looks
 
 
 def _still_true(look: Look, newer: Sequence[shapely.Geometry]) -> pa.Table:

@@ -72,8 +72,18 @@ def said_levels(scenes: Sequence[Scene], spec: RunSpec, tile_px: int) -> list[st
             line += f"; its pixels are no finer, so --gsd {spec.gsd_m:g} cannot be had"
         lines.append(line)
     if len(spec.levels) == 1:
-        lines.append("an object longer than a tile is seen in parts; coarser levels too (--levels 1,4) show it whole")
+        lines.append(_why_one(spec))
     return lines
+
+
+def _why_one(spec: RunSpec) -> str:
+    """What one level is good for, and when to ask for another: measured, see docs/explanation/levels.md."""
+    (level,) = spec.levels
+    chosen = "the scenes' own pixels" if spec.gsd_m is None else f"--gsd {spec.gsd_m:g}"
+    return (
+        f"one level of tiles, by {chosen}, is right where objects fit in a tile; where they are longer, "
+        f"--levels {level},{4 * level} shows them whole, and where they are not it costs precision"
+    )
 
 
 def _base(scene: Scene, asked_m: float | None) -> int:

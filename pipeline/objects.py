@@ -40,7 +40,8 @@ from pipeline.tiling import TileKey
 
 FOLDER = "objects"
 SCHEMA_VERSION = "1"
-_FINGERPRINT = "t2s:fingerprint"
+FINGERPRINT = "t2s:fingerprint"
+"""Metadata of a file: of what its rows were made of."""
 _PAIRS_AT_ONCE = 20_000
 _OF_FEATURES = ("query", "label", "reasoning", "prompter", "segmenter", "run_id")
 SCHEMA = pa.schema(
@@ -75,19 +76,17 @@ def write_objects(store: Store, scenes: Sequence[Scene], query: Query, mode: Mod
     `scenes`: all of the run, whose features are finished. Memory holds boxes and numbers of all features of the query,
     and the geometries of a batch of neighbours.
     """
-    partitions = [_Partition.at(store, scene, query.query_id) for scene in scenes]
-    name = partition_name(query.query_id)
-    facts = [SCHEMA_VERSION, mode, sorted([p.scene.scene_id, p.fingerprint] for p in partitions)]
-    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    parts = parts_of(store, scenes, query.query_id)
+    name, fingerprint = partition_name(query.query_id), fingerprint_of(parts, mode)
     if store.exists(name):
         with store.fs.open(store.path(name), "rb") as file:
             there = pq.ParquetFile(file)
-            if (there.schema_arrow.metadata or {}).get(_FINGERPRINT.encode()) == fingerprint.encode():
+            if (there.schema_arrow.metadata or {}).get(FINGERPRINT.encode()) == fingerprint.encode():
                 return int(there.metadata.num_rows)
-    rows = _Rows(partitions, query.query_id)
-    owner = _objects_of(rows, mode)
+    rows = FeatureRows(parts, query.query_id)
+    owner = objects_of(rows, mode)
     crs = geographic_crs(proj_crs(scenes[0].geobox))
-    metadata = {"t2s:schema_version": SCHEMA_VERSION, _FINGERPRINT: fingerprint, "t2s:mode": mode}
+    metadata = {"t2s:schema_version": SCHEMA_VERSION, FINGERPRINT: fingerprint, "t2s:mode": mode}
     n = 0
     with created(store, name, SCHEMA, crs, metadata) as file:
         for members in _batches(rows, owner):
@@ -98,7 +97,7 @@ def write_objects(store: Store, scenes: Sequence[Scene], query: Query, mode: Mod
 
 
 @dataclass(frozen=True)
-class _Partition:
+class ScenePart:
     """The features of one scene."""
 
     store: Store
@@ -109,27 +108,41 @@ class _Partition:
     """By row group, one past its last row."""
 
     @classmethod
-    def at(cls, store: Store, scene: Scene, query_id: str) -> "_Partition":
+    def at(cls, store: Store, scene: Scene, query_id: str) -> "ScenePart":
+        """Reads the file's end alone."""
         name = features.partition_name(scene.scene_id, query_id)
         with store.fs.open(store.path(name), "rb") as file:
             there = pq.ParquetFile(file)
             sizes = [there.metadata.row_group(i).num_rows for i in range(there.metadata.num_row_groups)]
-            fingerprint = (there.schema_arrow.metadata or {})[_FINGERPRINT.encode()].decode()
+            fingerprint = (there.schema_arrow.metadata or {})[FINGERPRINT.encode()].decode()
         return cls(store, scene, name, fingerprint, np.cumsum(sizes, dtype=np.int64))
 
     def column(self, name: str) -> pa.ChunkedArray:
+        """One column of all rows."""
         with self.store.fs.open(self.store.path(self.name), "rb") as file:
             return pq.read_table(file, columns=[name])[name]
 
     def group(self, group: int) -> pa.Table:
+        """All columns of a row group."""
         with self.store.fs.open(self.store.path(self.name), "rb") as file:
             return pq.ParquetFile(file).read_row_group(group)
 
 
-class _Rows:
+def parts_of(store: Store, scenes: Sequence[Scene], query_id: str) -> list[ScenePart]:
+    """The partitions of a query, one per scene. Raises what reading raises where one is missing or damaged."""
+    return [ScenePart.at(store, scene, query_id) for scene in scenes]
+
+
+def fingerprint_of(parts: Sequence[ScenePart], mode: Mode) -> str:
+    """Of all that a query's objects follow from."""
+    facts = [SCHEMA_VERSION, mode, sorted([part.scene.scene_id, part.fingerprint] for part in parts)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+class FeatureRows:
     """The features of all scenes, numbered through."""
 
-    def __init__(self, partitions: Sequence[_Partition], query_id: str) -> None:
+    def __init__(self, partitions: Sequence[ScenePart], query_id: str) -> None:
         self.partitions = partitions
         # Of this object and no longer: another run in this process may have replaced what lies there.
         self._group = lru_cache(maxsize=16)(lambda k, group: partitions[k].group(group))
@@ -170,7 +183,7 @@ class _Rows:
         return ground
 
 
-def _objects_of(rows: _Rows, mode: Mode) -> NDArray[np.int64]:
+def objects_of(rows: FeatureRows, mode: Mode) -> NDArray[np.int64]:
     """By feature, the number of its object."""
     n = len(rows)
     pairs = _neighbours(rows)
@@ -188,7 +201,7 @@ def _objects_of(rows: _Rows, mode: Mode) -> NDArray[np.int64]:
     return owner
 
 
-def _neighbours(rows: _Rows) -> NDArray[np.int64]:
+def _neighbours(rows: FeatureRows) -> NDArray[np.int64]:
     """(n, 2): features of different scenes whose boxes meet, each pair once, neighbours after each other."""
     boxes = rows.outlines()
     one, other = shapely.STRtree(boxes).query(boxes)
@@ -198,7 +211,7 @@ def _neighbours(rows: _Rows) -> NDArray[np.int64]:
 
 
 def _common(
-    rows: _Rows, pairs: NDArray[np.int64]
+    rows: FeatureRows, pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """By pair, in square degrees (they are compared in one place): what both share; what each has where both looked."""
     found = [_common_of_batch(rows, pairs[i : i + _PAIRS_AT_ONCE]) for i in range(0, len(pairs), _PAIRS_AT_ONCE)]
@@ -207,7 +220,7 @@ def _common(
 
 
 def _common_of_batch(
-    rows: _Rows, pairs: NDArray[np.int64]
+    rows: FeatureRows, pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     numbers, place = np.unique(pairs, return_inverse=True)
     shapes = shapely.from_wkb(rows.take(numbers)["geometry"].to_numpy(zero_copy_only=False))[place.reshape(pairs.shape)]
@@ -226,7 +239,7 @@ def _common_of_batch(
 
 
 def _linked(
-    rows: _Rows,
+    rows: FeatureRows,
     pairs: NDArray[np.int64],
     shared: NDArray[np.float64],
     of_one: NDArray[np.float64],
@@ -248,7 +261,7 @@ def _linked(
 
 
 def _ground_of(
-    rows: _Rows,
+    rows: FeatureRows,
     pairs: NDArray[np.int64],
     shared: NDArray[np.float64],
     of_one: NDArray[np.float64],
@@ -274,7 +287,7 @@ def _ground_of(
     return ground, {instance: number for number, instance in instance_of.items()}
 
 
-def _batches(rows: _Rows, owner: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _batches(rows: FeatureRows, owner: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Numbers of features, all of an object together and next to each other, about a row group at a time."""
     if not len(rows):
         return
@@ -291,7 +304,7 @@ def _batches(rows: _Rows, owner: NDArray[np.int64]) -> Iterator[NDArray[np.int64
         start = end
 
 
-def _table(rows: _Rows, members: NDArray[np.int64], owner: NDArray[np.int64], crs: Any) -> pa.Table:  # noqa: ANN401 -- pyproj's CRS
+def _table(rows: FeatureRows, members: NDArray[np.int64], owner: NDArray[np.int64], crs: Any) -> pa.Table:  # noqa: ANN401 -- pyproj's CRS
     """One row per object; `members` of one object lie next to each other."""
     found = rows.take(members)
     start = np.flatnonzero(np.concatenate(([True], owner[1:] != owner[:-1])))
@@ -318,11 +331,16 @@ def _table(rows: _Rows, members: NDArray[np.int64], owner: NDArray[np.int64], cr
     return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
+def object_id(feature_ids: Sequence[str]) -> str:
+    """16 hex digits that follow from the sorted ids of an object's features, and from nothing else."""
+    return hashlib.blake2b("".join(feature_ids).encode(), digest_size=8).hexdigest()
+
+
 def _members(columns: Mapping[str, list[Any]], start: int, end: int) -> dict[str, Any]:
     ids, scene_ids = (sorted(set(columns[name][start:end])) for name in ("feature_id", "scene_id"))
     dates = [date for date in columns["datetime"][start:end] if date is not None]
     return {
-        "object_id": hashlib.blake2b("".join(ids).encode(), digest_size=8).hexdigest(),
+        "object_id": object_id(ids),
         "datetime": max(dates, default=None),
         "n_scenes": len(scene_ids),
         "scene_ids": scene_ids,

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -114,10 +114,10 @@ def threshold_problems(threshold: float) -> list[Problem]:
     return [Problem("--threshold", f"threshold={threshold:g} is not between 0 and 1 (both excluded); 0.5 is usual.")]
 
 
-def body_problems(scenes: Sequence[Scene]) -> list[Problem]:
-    """A dataset never mixes celestial bodies, nor two figures of one body: its table has one geographic CRS.
+def figures_of(scenes: Iterable[Scene]) -> list[tuple[str, Scene]]:
+    """The figures of celestial bodies that scenes lie on, named and measured, each with the first scene of it.
 
-    All figures of the Earth are one here, for there the table's CRS is always OGC:CRS84.
+    All figures of the Earth are one here, for there a table's CRS is always OGC:CRS84.
     """
     figures: dict[tuple[float, ...], tuple[str, Scene]] = {}
     for scene in scenes:
@@ -126,10 +126,17 @@ def body_problems(scenes: Sequence[Scene]) -> list[Problem]:
         assert ellipsoid is not None  # `resolve` refuses a CRS that is bound to no body
         assert meridian is not None
         figure = (ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre, meridian.longitude)
-        figures.setdefault(figure, (f"{ellipsoid.name}, {figure[0]:.0f} x {figure[1]:.0f} m", scene))
+        name = f"{ellipsoid.name}, {figure[0]:.0f} x {figure[1]:.0f} m"
+        figures.setdefault(figure, (name if not figure[2] else f"{name}, from {figure[2]:g} degrees", scene))
+    return list(figures.values())
+
+
+def body_problems(scenes: Sequence[Scene]) -> list[Problem]:
+    """A dataset never mixes celestial bodies, nor two figures of one body: its table has one geographic CRS."""
+    figures = figures_of(scenes)
     if len(figures) < 2:  # noqa: PLR2004 -- one body
         return []
-    named = "; ".join(f"{name} ({scene.href})" for name, scene in figures.values())
+    named = "; ".join(f"{name} ({scene.href})" for name, scene in figures)
     return [
         Problem(
             "SCENE",

@@ -9,6 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from pipeline.features import read_features
+from pipeline.geodesy import geographic_crs
+from pipeline.georef import proj_crs
 from pipeline.latest import SCHEMA as LATEST_SCHEMA
 from pipeline.latest import latest
 from pipeline.manifest import RunStatus, read_manifest
@@ -48,7 +50,7 @@ class FinishedRun:
         tables = [table.to_pandas() for table in latest([self.store.url])]
         frame = pd.concat([pd.DataFrame(columns=LATEST_SCHEMA.names), *tables], ignore_index=True)
         geometry = gpd.GeoSeries.from_wkb(frame.pop("geometry"))
-        return gpd.GeoDataFrame(frame, geometry=geometry, crs=self.features().crs)
+        return gpd.GeoDataFrame(frame, geometry=geometry, crs=geographic_crs(proj_crs(self.scenes[0].geobox)))
 
     def mosaic(self, scene_id: str, query_id: str) -> xr.Dataset:
         """Probability, mask and coverage on the scene's grid, lazily."""

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 from pipeline import validate_features as features
 from pipeline import validate_masks as masks
+from pipeline import validate_objects as objects
 from pipeline import validate_published as published
 from pipeline.findings import Findings, Published
 from pipeline.manifest import read_manifest
+from pipeline.progress import Advance, Progress, Silent
 from pipeline.status import plans_of
 from pipeline.storage import Store
 from t2s_core.errors import BadInput
@@ -40,13 +42,14 @@ CHECKS = (
     Check("geometry", "partitions", features.check_geometries),
     Check("feature-ids", "partitions", features.check_ids),
     Check("features-mask", "partitions", features.check_against_masks),
+    Check("objects", "tables", objects.check_objects),
     Check("cog", "files", masks.check_cogs),
     Check("stac", "documents", published.check_stac),
 )
 
 
-def validate_run(out_url: str) -> dict[str, Any]:
-    """The document of `t2s validate --json`: `ok`, `checks: [{name, ok, detail}]`.
+def validate_run(out_url: str, progress: Progress | None = None) -> dict[str, Any]:
+    """The document of `t2s validate --json`: `ok`, `checks: [{name, ok, detail}]`. `progress` hears of every look.
 
     Raises `BadInput` where there is no run, or where its run.json cannot be read.
     """
@@ -60,11 +63,23 @@ def validate_run(out_url: str) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         detail = f"run.json lacks or twists what a run is: {type(error).__name__}: {' '.join(str(error).split())}"
         return {"ok": False, "checks": [{"name": "run", "ok": False, "detail": detail}]}
-    checks = [_outcome(check, run) for check in CHECKS]
+    steps = max(1, len(run.plans) * len(run.queries))
+    advance = (progress or Silent()).start("validate", manifest["run_id"], steps * len(CHECKS), 0)
+    checks = [_outcome(check, run, steps, advance) for check in CHECKS]
     return {"ok": all(check["ok"] for check in checks), "checks": checks}
 
 
-def _outcome(check: Check, run: Published) -> dict[str, Any]:
-    findings = Findings()
+def _outcome(check: Check, run: Published, steps: int, advance: Advance) -> dict[str, Any]:
+    """Look, and advance by `steps`: most checks look at every mosaic or partition, and the bar goes with them."""
+    left = steps
+
+    def looked() -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            advance(1)
+
+    findings = Findings(looked=looked)
     check.look(run, findings)
+    advance(left)
     return {"name": check.name, "ok": findings.n_problems == 0, "detail": findings.detail(check.unit)}

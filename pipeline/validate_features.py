@@ -17,7 +17,6 @@ from pipeline.findings import Findings, Published
 from pipeline.geodesy import areas_m2, geographic_crs
 from pipeline.georef import proj_crs
 from pipeline.mosaics import group_path, read_window
-from pipeline.plan import ScenePlan
 from pipeline.queries import Query
 from pipeline.storage import Store
 from pipeline.validate_masks import say_pixels, windows_of
@@ -40,30 +39,33 @@ def check_partitions(run: Published, found: Findings) -> None:
         expected.add(name)
         with found.reading(name):
             with run.store.fs.open(run.store.path(name), "rb") as file:
-                _check_schema(pq.read_schema(file), plan, name, found)
-            _check_by_others(run.store, name, found)
+                crs = geographic_crs(proj_crs(plan.scene.geobox))
+                check_schema(pq.read_schema(file), SCHEMA, name, found, version=SCHEMA_VERSION, crs=crs)
+            check_by_others(run.store, name, found)
             _check_constants(run.store, name, query, found)
     others = set(run.store.names(FOLDER)) - expected
     if others:
         found.note(f"{len(others)} files that run.json knows nothing of, e.g. {min(others)}; readers see their rows")
 
 
-def _check_schema(schema: pa.Schema, plan: ScenePlan, name: str, found: Findings) -> None:
+def check_schema(schema: pa.Schema, expected: pa.Schema, name: str, found: Findings, *, version: str, crs: CRS) -> None:
+    """A file's columns and metadata are those of a version of our schema, its geometries of a CRS."""
     metadata = schema.metadata or {}
-    version = metadata.get(b"t2s:schema_version", b"").decode()
-    found.expect(name, "schema version", found=version, expected=SCHEMA_VERSION)
-    for field in SCHEMA:
+    stated_version = metadata.get(b"t2s:schema_version", b"").decode()
+    found.expect(name, "schema version", found=stated_version, expected=version)
+    for field in expected:
         if field.name not in schema.names or not schema.field(field.name).equals(field):
             found.problem(name, f"has no column {field.name} of {field.type}")
-    extra = set(schema.names) - set(SCHEMA.names)
+    extra = set(schema.names) - set(expected.names)
     if extra:
         found.problem(name, f"has columns of no schema: {', '.join(sorted(extra))}")
     stated = CRS.from_json_dict(json.loads(metadata[b"geo"])["columns"]["geometry"]["crs"])
-    if stated != geographic_crs(proj_crs(plan.scene.geobox)):
+    if stated != crs:
         found.problem(name, f"is in {stated.name}, not in its body's longitude and latitude")
 
 
-def _check_by_others(store: Store, name: str, found: Findings) -> None:
+def check_by_others(store: Store, name: str, found: Findings) -> None:
+    """geoparquet-validator has no complaint, where it is installed."""
     try:
         import geoparquet_validator
     except ModuleNotFoundError:
@@ -78,7 +80,7 @@ def _check_by_others(store: Store, name: str, found: Findings) -> None:
 
 
 def _check_constants(store: Store, name: str, query: Query, found: Findings) -> None:
-    for rows in _rows(store, name, ["query", "label"]):
+    for rows in read_rows(store, name, ["query", "label"]):
         for column, expected in (("query", query.text), ("label", query.label)):
             others = set(rows[column].to_pylist()) - {expected}
             if others:
@@ -89,11 +91,15 @@ def check_bboxes(run: Published, found: Findings) -> None:
     """The covering is the geometry's bounds, to the bit: readers skip what it does not touch."""
     for name in _partitions(run):
         with found.reading(name):
-            for rows in _rows(run.store, name, ["feature_id", "geometry", "bbox"]):
-                boxes = rows["bbox"].combine_chunks()
-                stated = np.column_stack([boxes.field(side).to_numpy(zero_copy_only=False) for side in _BOX])
-                wrong = (stated != shapely.bounds(_geometries(rows))).any(axis=1)
-                _say_rows(wrong, rows, name, "bbox is not the geometry's bounds", found)
+            for rows in read_rows(run.store, name, ["feature_id", "geometry", "bbox"]):
+                say_rows(wrong_boxes(rows), rows, name, "bbox is not the geometry's bounds", found)
+
+
+def wrong_boxes(rows: pa.Table) -> NDArray[np.bool_]:
+    """(n,): True where `bbox` is not the bounds of `geometry`."""
+    boxes = rows["bbox"].combine_chunks()
+    stated = np.column_stack([boxes.field(side).to_numpy(zero_copy_only=False) for side in _BOX])
+    return np.asarray((stated != shapely.bounds(geometries_of(rows))).any(axis=1), np.bool_)
 
 
 def check_geometries(run: Published, found: Findings) -> None:
@@ -102,14 +108,15 @@ def check_geometries(run: Published, found: Findings) -> None:
     for plan, query in run.mosaics():
         name, crs = partition_name(plan.scene.scene_id, query.query_id), geographic_crs(proj_crs(plan.scene.geobox))
         with found.reading(name):
-            for rows in _rows(run.store, name, columns):
-                for what, wrong in _wrong_rows(rows, crs).items():
-                    _say_rows(wrong, rows, name, what, found)
+            for rows in read_rows(run.store, name, columns):
+                for what, wrong in wrong_geometries(rows, crs).items():
+                    say_rows(wrong, rows, name, what, found)
+                say_rows(rows["n_tiles"].to_numpy() < 1, rows, name, "n_tiles is less than 1", found)
 
 
-def _wrong_rows(rows: pa.Table, crs: CRS) -> dict[str, NDArray[np.bool_]]:
-    """By what is wrong, (n,): True where it is."""
-    geometries = _geometries(rows)
+def wrong_geometries(rows: pa.Table, crs: CRS) -> dict[str, NDArray[np.bool_]]:
+    """By what is wrong with geometries, areas and scores, (n,): True where it is."""
+    geometries = geometries_of(rows)
     polygonal = np.isin(shapely.get_type_id(geometries), _POLYGONAL)
     stated, score = rows["area_m2"].to_numpy()[polygonal], rows["score"].to_numpy()
     areas = areas_m2(list(geometries[polygonal]), crs)
@@ -121,7 +128,6 @@ def _wrong_rows(rows: pa.Table, crs: CRS) -> dict[str, NDArray[np.bool_]]:
         "geometry is beyond the globe": (np.abs(shapely.bounds(geometries)) > _GLOBE).any(axis=1),
         "area_m2 is not the geodesic area": off,
         "score is not within 0 to 1": ~((score >= 0) & (score <= 1)),
-        "n_tiles is less than 1": rows["n_tiles"].to_numpy() < 1,
     }
 
 
@@ -130,10 +136,10 @@ def check_ids(run: Published, found: Findings) -> None:
     ids = [np.empty(0, np.uint64)]
     for name in _partitions(run):
         with found.reading(name):
-            for rows in _rows(run.store, name, ["feature_id"]):
+            for rows in read_rows(run.store, name, ["feature_id"]):
                 texts = rows["feature_id"].to_pylist()
                 malformed = np.array([text is None or _ID.fullmatch(text) is None for text in texts], np.bool_)
-                _say_rows(malformed, rows, name, "feature_id is not 16 hex digits", found)
+                say_rows(malformed, rows, name, "feature_id is not 16 hex digits", found)
                 good = [int(text, 16) for text, bad in zip(texts, malformed, strict=True) if not bad]
                 ids.append(np.array(good, np.uint64))
     values, counts = np.unique(np.concatenate(ids), return_counts=True)
@@ -164,16 +170,21 @@ def _partitions(run: Published) -> Iterator[str]:
         yield partition_name(plan.scene.scene_id, query.query_id)
 
 
-def _rows(store: Store, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+def read_rows(store: Store, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows of a file, `ROWS_AT_ONCE`, with the named columns."""
     with store.fs.open(store.path(name), "rb") as file:
         for batch in pq.ParquetFile(file).iter_batches(ROWS_AT_ONCE, columns=list(columns)):
             yield pa.Table.from_batches([batch])
 
 
-def _geometries(rows: pa.Table) -> NDArray[np.object_]:
+def geometries_of(rows: pa.Table) -> NDArray[np.object_]:
+    """(n,) the column `geometry`, read."""
     return np.asarray(shapely.from_wkb(np.asarray(rows["geometry"].to_pylist(), object)), object)
 
 
-def _say_rows(wrong: NDArray[np.bool_], rows: pa.Table, name: str, what: str, found: Findings) -> None:
+def say_rows(
+    wrong: NDArray[np.bool_], rows: pa.Table, name: str, what: str, found: Findings, *, of: str = "feature"
+) -> None:
+    """One problem for each of the `wrong` rows, which are of features or of objects."""
     for i in np.flatnonzero(wrong).tolist():
-        found.problem(f"{name} feature {rows['feature_id'][i]}", what)
+        found.problem(f"{name} {of} {rows[f'{of}_id'][i]}", what)

@@ -22,9 +22,11 @@ def validate(
 
       t2s validate s3://bucket/run --json
     """
+    from flows.cli.bar import bar
     from pipeline.validate import validate_run
 
-    document = validate_run(out)
+    with bar() as progress:
+        document = validate_run(out, progress)
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:

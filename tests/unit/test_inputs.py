@@ -1,17 +1,25 @@
 """A STAC item stands for its raster, and says more of the scene than the file does."""
 
 import json
+import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import ModuleType
 from typing import Any
 
 import fsspec
 import pytest
+from aiohttp import ClientPayloadError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
 from tiffs import draw_tiff, noise
 
-from pipeline.inputs import Source, expand
+from pipeline import inputs
+from pipeline.inputs import Expanded, Source, expand
 from pipeline.scenes import resolve
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -117,3 +125,121 @@ def test_items_come_from_servers_with_signatures_in_their_addresses(tmp_path: Pa
         server.shutdown()
     assert [source.href for source in found.sources] == [f"{address}/a.tif"]
     assert "cannot be read" in gone.problems[0][1]
+
+
+class FaultyFileSystem(MemoryFileSystem):
+    """Every look at it raises what the test says."""
+
+    protocol = "faulty"
+    cachable = False
+    error: Exception
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        raise self.error
+
+    def _open(self, path: str, *_: Any, **__: Any) -> Any:
+        raise self.error
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> type[FaultyFileSystem]:
+    fsspec.register_implementation("faulty", FaultyFileSystem, clobber=True)
+    return FaultyFileSystem
+
+
+STORES_FAULTS = [
+    PermissionError("no right to look"),
+    TimeoutError("too slow"),
+    NoCredentialsError(),
+    EndpointConnectionError(endpoint_url="http://127.0.0.1:1"),
+    ClientError({"Error": {"Code": "SlowDown", "Message": "less, please"}}, "ListObjectsV2"),
+    ClientPayloadError("cut short"),
+]
+
+
+@pytest.mark.parametrize("error", STORES_FAULTS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("address", ["faulty://bucket/scenes", "faulty://bucket/item.json"])
+def test_what_is_the_stores_fault_is_a_problem_in_one_line(
+    faulty: type[FaultyFileSystem], monkeypatch: pytest.MonkeyPatch, error: Exception, address: str
+) -> None:
+    monkeypatch.setattr(faulty, "error", error, raising=False)
+    ((href, problem),) = expand(address).problems
+    assert href == address
+    assert problem.startswith("cannot be listed: ")
+    assert problem.endswith("; check the address and the credentials.")
+    assert "\n" not in problem
+
+
+def test_an_item_that_is_listed_and_cannot_be_read(
+    faulty: type[FaultyFileSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faulty, "info", lambda *_, **__: {"type": "file", "size": 2})
+    monkeypatch.setattr(faulty, "error", NoCredentialsError(), raising=False)
+    ((_, problem),) = expand("faulty://bucket/item.json").problems
+    assert problem.startswith("cannot be read: Unable to locate credentials")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("gcsfs.retry", "HttpError"),
+        ("google.auth.exceptions", "GoogleAuthError"),
+        ("azure.core.exceptions", "AzureError"),
+        ("paramiko.ssh_exception", "SSHException"),
+    ],
+)
+def test_clients_that_are_not_installed_here(
+    faulty: type[FaultyFileSystem], monkeypatch: pytest.MonkeyPatch, module: str, name: str
+) -> None:
+    """A class of this name in a module of that name: this shows that it is looked up, not that the client has it."""
+    kind = type(name, (Exception,), {})
+    there = ModuleType(module)
+    setattr(there, name, kind)
+    monkeypatch.setattr(faulty, "error", type("Narrower", (kind,), {})("no way in"), raising=False)
+    with pytest.raises(Exception, match="no way in"):
+        expand("faulty://bucket/scenes")
+    monkeypatch.setitem(sys.modules, module, there)
+    assert "cannot be listed: no way in" in expand("faulty://bucket/scenes").problems[0][1]
+
+
+@pytest.mark.parametrize("error", [TypeError("a bug"), KeyError("bug"), AttributeError("bug"), ZeroDivisionError()])
+def test_a_bug_is_not_taken_for_a_problem_of_the_listing(
+    faulty: type[FaultyFileSystem], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(faulty, "error", error, raising=False)
+    with pytest.raises(type(error)):
+        expand("faulty://bucket/scenes")
+
+
+def test_an_address_that_nothing_opens() -> None:
+    assert "cannot be opened: Protocol not known: nonsense" in expand("nonsense://host/a.tif").problems[0][1]
+    assert "is no JSON" in expand_of("[" * 100_000).problems[0][1]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    properties=JSON | st.fixed_dictionaries({"datetime": JSON, "start_datetime": JSON}),
+    assets=JSON
+    | st.dictionaries(st.text(max_size=3), JSON | st.fixed_dictionaries({"href": JSON, "roles": JSON, "type": JSON})),
+    identity=JSON,
+)
+def test_whatever_an_item_holds_it_is_a_source_or_a_problem(properties: Any, assets: Any, identity: Any) -> None:
+    entry = {"type": "Feature", "stac_version": "1.1.0", "id": identity, "properties": properties, "assets": assets}
+    found = expand_of(json.dumps(entry))
+    assert len(found.sources) + len(found.problems) == 1
+
+
+def expand_of(content: str) -> Expanded:
+    fsspec.filesystem("memory").pipe_file("/fuzzed/x.json", content.encode())
+    return expand("memory://fuzzed/x.json")
+
+
+def test_an_impossible_address_is_a_problem_of_its_item() -> None:
+    with pytest.raises(inputs._NotAnItem, match=r"has an asset at //\[, which is no address"):
+        inputs._beside("https://host/item.json", "//[")

@@ -1,5 +1,6 @@
 """Objects across scenes: one row for what several scenes saw, in whatever CRS they are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -12,20 +13,22 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from pipeline import objects
+from pipeline import objects, runs
 from pipeline.features import Provenance, read_features, vectorise_scene_query
 from pipeline.geodesy import CRS84, areas_m2
-from pipeline.latest import latest
+from pipeline.latest import latest, write_latest
 from pipeline.manifest import SCHEMA_VERSION, write_manifest
 from pipeline.mosaics import Layout
 from pipeline.objects import partition_name, write_objects
 from pipeline.queries import FeatureRules, Mode, Query
 from pipeline.results import MaskRecord, TileResult, TileStatus, read_index, write_batch
+from pipeline.runs import FinishedRun
 from pipeline.scenes import NodataRule, Scene
 from pipeline.stitching import planned_tiles, stitch_scene_query
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid, TileKey
 from pipeline.work import InProcess
+from t2s_core.errors import BadInput
 from t2s_core.masks import quantise
 
 QUERY = Query(query_id="roofs", text="the roofs", label="roof")
@@ -189,3 +192,35 @@ def test_the_newest_row_per_place(tmp_path: Path) -> None:
     rows = [row for table in latest([str(tmp_path)]) for row in table.to_pylist()]
     assert {row["run_href"].rpartition("/")[2] for row in rows} == {"march", "may-again"}
     assert len(rows) == 2
+
+
+def test_the_newest_rows_of_two_bodies_make_no_table(tmp_path: Path) -> None:
+    earth, moon = (Store.at(str(tmp_path / name)) for name in ("earth", "moon"))
+    crs = CRS("IAU_2015:30110")
+    on_moon = replace(scene_of("crater", 0, 0), geobox=GeoBox((SIDE, SIDE), Affine(10, 0, 0, 0, -10, 0), crs))
+    field = scene_of("field", 500_000, 5_000_000)
+    for store, scene in ((earth, field), (moon, on_moon)):
+        make(store, scene, [] if scene is on_moon else [ALONE_WEST])
+        commit(store, [scene], "2026-05-01T00:00:00+00:00")
+    for look in (lambda: list(latest([str(tmp_path)])), lambda: write_latest([str(tmp_path)], str(tmp_path / "x"))):
+        with pytest.raises(BadInput, match=r"2 celestial bodies or figures of one: .*; name those of one") as refused:
+            look()
+        (said,) = refused.value.problems
+        assert f"({earth.url})" in said
+        assert f"({moon.url})" in said
+    assert not (tmp_path / "x").exists()
+    assert write_latest([str(tmp_path / "earth")], str(tmp_path / "x")) == 1
+
+
+def test_a_run_says_what_is_newest_without_reading_all_of_it_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of("west", 500_000, 5_000_000)
+    make(store, scene, [ALONE_WEST])
+    commit(store, [scene], "2026-05-01T00:00:00+00:00")
+    run = FinishedRun(store, {}, [scene], [QUERY])
+    crs = run.features().crs
+    monkeypatch.setattr(runs, "read_features", None)
+    frame = run.latest()
+    assert frame.crs == crs
+    assert len(frame) == 1

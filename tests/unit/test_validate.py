@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import rasterio
 import shapely
 import zarr
+from breaking import described, failing, rows_of
 from odc.geo.geobox import GeoBox
 from outputs import ROTATED, finished_run
-from pyproj import CRS
 from shapely.affinity import translate
 
-from pipeline.geodesy import areas_m2, to_geographic
+from pipeline.geodesy import to_geographic
+from pipeline.progress import Advance, Silent
 from pipeline.storage import Store
 from pipeline.validate import CHECKS, validate_run
 from t2s_core.errors import BadInput
 
 WATER = "features/query_id=the-water/scene_id=alpha/part-0.parquet"
+OBJECTS = "objects/query_id=the-water/part-0.parquet"
 ALPHA, BETA = "masks.zarr/alpha/the-water", "masks.zarr/beta/the-water"
 ITEM = "stac/items/beta.json"
 COG = "cog/alpha/the-water/mask.tif"
@@ -42,23 +43,6 @@ def out(whole: Path, tmp_path: Path) -> Path:
     return shutil.copytree(whole, tmp_path / "out")
 
 
-def failing(out: Path | str) -> dict[str, str]:
-    """Details by name of the checks that are not ok."""
-    document = validate_run(str(out))
-    assert [check["name"] for check in document["checks"]] == [check.name for check in CHECKS]
-    assert document["ok"] == all(check["ok"] for check in document["checks"])
-    assert all("\n" not in check["detail"] for check in document["checks"])
-    return {check["name"]: check["detail"] for check in document["checks"] if not check["ok"]}
-
-
-def rows_of(out: Path, name: str, change: Callable[[list[dict[str, Any]]], object]) -> None:
-    """Change rows of a partition; its metadata stay."""
-    table = pq.read_table(out / name, partitioning=None)
-    rows = table.to_pylist()
-    change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), out / name)
-
-
 def largest(out: Path, change: Callable[[shapely.Geometry], shapely.Geometry]) -> None:
     """Change the largest feature's geometry, and its bbox and area with it."""
 
@@ -67,13 +51,6 @@ def largest(out: Path, change: Callable[[shapely.Geometry], shapely.Geometry]) -
         row |= described(change(shapely.from_wkb(row["geometry"])))
 
     rows_of(out, WATER, edit)
-
-
-def described(geometry: shapely.Geometry) -> dict[str, Any]:
-    """Columns that follow from a geometry."""
-    box = dict(zip(("xmin", "ymin", "xmax", "ymax"), geometry.bounds, strict=True))
-    area_m2 = areas_m2([geometry], CRS("OGC:CRS84"))[0]  # type: ignore[list-item]
-    return {"geometry": shapely.to_wkb(geometry), "bbox": box, "area_m2": area_m2}
 
 
 def metadata_of(out: Path, name: str, key: bytes, value: bytes) -> None:
@@ -214,6 +191,14 @@ def wrong_overview(out: Path) -> None:
     flip(out, f"{ALPHA}/2/mask", 100, 100)
 
 
+def missing_objects(out: Path) -> None:
+    (out / OBJECTS).unlink()
+
+
+def objects_of_another_query(out: Path) -> None:
+    shutil.copyfile(out / OBJECTS.replace("water", "roads"), out / OBJECTS)
+
+
 def cog_pixel(out: Path) -> None:
     with rasterio.open(out / COG, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
         values = file.read(1)
@@ -297,23 +282,24 @@ def by(do: Callable[[Path], None], checks: str, said: str, *, signed: bool = Tru
     return Break(do, frozenset(checks.split()), said, signed)
 
 
+ALL_OF_FEATURES = "geoparquet bbox geometry feature-ids features-mask objects"
 BROKEN = [
-    by(move_geometry, "features-mask geoparquet", "no feature where the mask has one"),  # beyond the file's bbox
+    by(move_geometry, "features-mask geoparquet objects", "no feature where the mask has one"),  # beyond the bbox
     by(wrong_bbox, "bbox", "bbox is not the geometry's bounds"),
-    by(bow_tie, "geometry features-mask", "geometry is not valid"),
+    by(bow_tie, "geometry features-mask objects", "geometry is not valid"),
     by(wrong_area, "geometry", "area_m2 is not the geodesic area"),
-    by(duplicated_id, "feature-ids", "2 rows have this id"),
-    by(malformed_id, "feature-ids", "feature_id is not 16 hex digits"),
-    by(lost_feature, "features-mask run", "features.the-water"),
-    by(foreign_feature, "provenance", "r19700101T000000000000Z"),
-    by(other_query, "geoparquet", "query is 'the sea' in some rows"),
+    by(duplicated_id, "feature-ids objects", "2 rows have this id"),
+    by(malformed_id, "feature-ids objects", "feature_id is not 16 hex digits"),
+    by(lost_feature, "features-mask run objects", "features.the-water"),
+    by(foreign_feature, "provenance objects", "r19700101T000000000000Z"),
+    by(other_query, "geoparquet objects", "query is 'the sea' in some rows"),
     by(old_schema, "geoparquet", "schema version is 0, not 1"),
     by(other_scene_version, "provenance", "scene is"),
-    by(missing_partition, "run provenance geoparquet bbox geometry feature-ids features-mask stac", "part-0.parquet"),
-    by(truncated_partition, "run provenance geoparquet bbox geometry feature-ids features-mask", "cannot be checked"),
+    by(missing_partition, f"run provenance stac {ALL_OF_FEATURES}", "part-0.parquet"),
+    by(truncated_partition, f"run provenance {ALL_OF_FEATURES}", "cannot be checked"),
     by(flipped_pixel, "mask features-mask overviews cog", "1 px, the first at row 300, column 300"),
     by(target_in_nodata, "valid-data mask features-mask cog", "target where there is no data: 100 px"),
-    by(feature_in_nodata, "features-mask run", "a feature where the mask has none: 16 px"),
+    by(feature_in_nodata, "features-mask run objects", "a feature where the mask has none: 16 px"),
     by(truncated_chunk, "mask overviews valid-data features-mask cog", "cannot be checked"),
     by(missing_chunk, "mask overviews features-mask cog", "mask is not the threshold of the probability"),
     by(half_written_group, "zarr provenance mask overviews cog stac", "t2s:state is writing, not complete"),
@@ -323,6 +309,8 @@ BROKEN = [
     by(other_fill_value, "zarr", "fill_value is 0, not 255"),
     by(coverage_of_nothing, "coverage", "coverage says pending, by the plan it is ok"),
     by(wrong_overview, "overviews cog", "not made of the finer"),
+    by(missing_objects, "objects", "FileNotFoundError"),
+    by(objects_of_another_query, "objects", "t2s:fingerprint is"),
     by(cog_pixel, "cog", "differs from alpha/the-water"),
     by(cog_of_another_mosaic, "cog", "T2S_FINGERPRINT is"),
     by(missing_cog, "cog stac", "which is not there"),
@@ -347,9 +335,30 @@ def test_a_finished_run_is_found_whole(whole: Path) -> None:
     assert document["ok"], document
     details = {check["name"]: check["detail"] for check in document["checks"]}
     assert details["features-mask"] == "6 partitions"
+    assert details["objects"] == "3 tables"
     assert details["cog"] == "12 files"
     assert details["valid-data"] == "6 groups"
     assert details["run"] == "1 invocations; status SUCCESS"
+
+
+class Heard(Silent):
+    """What a progress is told."""
+
+    def __init__(self) -> None:
+        self.total, self.steps = 0, list[int]()
+
+    def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
+        self.total += total - done
+        return self.steps.append
+
+
+def test_a_long_look_says_how_far_it_is(out: Path) -> None:
+    for break_it in (lambda _: None, missing_group, truncated_partition, missing_item):
+        break_it(out)
+        heard = Heard()
+        validate_run(str(out), heard)
+        assert sum(heard.steps) == heard.total == 6 * len(CHECKS), "two scenes and three queries"
+        assert heard.steps.count(1) > heard.total / 2, "and not in leaps"
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.do.__name__)
@@ -424,4 +433,4 @@ def test_without_the_third_party_validators_our_own_laws_hold_and_that_is_said(
         monkeypatch.setitem(sys.modules, name, None)
     document = validate_run(str(whole))
     assert document["ok"]
-    assert sum("is not installed" in check["detail"] for check in document["checks"]) == 3
+    assert sum("is not installed" in check["detail"] for check in document["checks"]) == 4
