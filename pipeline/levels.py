@@ -80,9 +80,10 @@ def _why_one(spec: RunSpec) -> str:
     """What one level is good for, and when to ask for another: measured, see docs/explanation/levels.md."""
     (level,) = spec.levels
     chosen = "the scenes' own pixels" if spec.gsd_m is None else f"--gsd {spec.gsd_m:g}"
+    two = " or ".join(f"--levels {level},{factor * level}" for factor in (2, 4))
     return (
-        f"one level of tiles, by {chosen}, is right where objects fit in a tile; where they are longer, "
-        f"--levels {level},{4 * level} shows them whole, and where they are not it costs precision"
+        f"one level of tiles, by {chosen}, is right where objects fit in a tile; where they are longer, {two} shows "
+        "them whole, and where they are not it costs precision"
     )
 
 

@@ -35,7 +35,8 @@ def check_run(run: Published, found: Findings) -> None:
         found.problem(NAME, f"the run ended by {manifest['error']}; resume it")
         return
     found.note(f"status {manifest['status']}")
-    with found.reading(NAME, last=False):  # invocations are counted
+    with found.reading(NAME):
+        found.n_looked_at -= 1  # a look at the whole
         counts = total_counts([state.tally(scene_id) for scene_id, state in run.committed.items()])
         for name, count in counts.items():
             found.expect(NAME, f"counts.{name}", found=manifest["counts"].get(name), expected=count)

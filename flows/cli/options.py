@@ -31,7 +31,7 @@ OverlapPx = Annotated[int | None, typer.Option(help="What neighbours share; a qu
 Levels = Annotated[str, typer.Option(help="Overview factors at which tiles are laid, e.g. 1,4; 1 is --gsd's.")]
 FirstLook = Annotated[
     int | None,
-    typer.Option(help="Ask coarse tiles first, e.g. of level 4, and fine ones only where those see something."),
+    typer.Option(help="Ask coarse tiles first, e.g. of level 2, and fine ones only where those see something."),
 ]
 BatchTiles = Annotated[
     int, typer.Option("--batch-tiles", min=1, help="Tiles that the models answer together; a GPU wants more, e.g. 32.")
