@@ -13,13 +13,12 @@ import numpy as np
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
-from rasterio.errors import RasterioIOError
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.aoi import Aoi
 from pipeline.curate_spec import CurationSpec
 from pipeline.curate_words import cell_text, filled, is_missing, key_of, one_line, template_fields
-from pipeline.rasters import is_url, open_raster, version_of
+from pipeline.rasters import RASTER_ERRORS, is_url, open_raster, version_of
 from t2s_core.errors import BadInput
 
 _RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2"}
@@ -215,7 +214,7 @@ def _read_raster(href: str, spec: CurationSpec, class_values: Mapping[str, str] 
             nodata = dataset.nodata
             corners = [(0, 0), (dataset.width, 0), (dataset.width, dataset.height), (0, dataset.height)]
             footprint = shapely.Polygon([dataset.transform @ corner for corner in corners])
-    except (RasterioIOError, OSError, ImportError) as error:
+    except (*RASTER_ERRORS, ImportError) as error:
         raise BadInput(f"{href}: cannot be read: {' '.join(str(error).split())}; give a raster of values") from error
     if crs is None:
         problems.append(f"{href}: has no coordinate reference system; assign one: `gdal_edit.py -a_srs EPSG:CODE FILE`")
