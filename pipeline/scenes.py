@@ -17,6 +17,7 @@ from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from pipeline.acquired import datetime_of
+from pipeline.addresses import host_of
 from pipeline.geodesy import placement_problem
 from pipeline.inputs import Source, expand
 from pipeline.rasters import RASTER_ERRORS, default_warp, missing_files, open_raster, version_of
@@ -123,7 +124,13 @@ class Resolved:
     problems: list[Problem]
 
 
-def resolve(inputs: Sequence[str], *, bands: tuple[int, ...] | None = None, nodata: float | None = None) -> Resolved:
+def resolve(
+    inputs: Sequence[str],
+    *,
+    bands: tuple[int, ...] | None = None,
+    nodata: float | None = None,
+    allow_hosts: Sequence[str] = (),
+) -> Resolved:
     """Turn paths, globs, directories, fsspec URLs and STAC items into scenes, reading headers only.
 
     Args:
@@ -132,13 +139,15 @@ def resolve(inputs: Sequence[str], *, bands: tuple[int, ...] | None = None, noda
             items see `inputs.expand`.
         bands: one or three 1-based numbers (red, green, blue); None decides by the colour interpretation, else 1, 2, 3.
         nodata: overrides the files' own rule; NaN says that only NaN is no data.
+        allow_hosts: where STAC items may name files, besides the hosts and buckets of the inputs themselves.
 
     Raises nothing on bad input: all problems of all inputs are in the result.
     """
     problems: list[Problem] = []
     sources: dict[str, Source] = {}
+    hosts = (*allow_hosts, *filter(None, map(host_of, inputs)))
     for given in inputs:
-        found = expand(given)
+        found = expand(given, hosts)
         for source in found.sources:
             sources.setdefault(source.href, source)
         problems += [Problem(href, problem) for href, problem in found.problems]

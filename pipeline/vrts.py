@@ -19,23 +19,22 @@ _RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  \r\n\x87\n",
 """How TIFF, BigTIFF, JPEG 2000 files and JPEG 2000 code streams begin."""
 _FILES = ("SourceFilename", "SourceDataset")
 _ELEMENTS = frozenset(
-    # the dataset and its bands
-    "VRTDataset SRS GeoTransform GCPList GCP Metadata MDI VRTRasterBand NoDataValue HideNoDataValue ColorInterp"
-    " ColorTable Entry Description UnitType Offset Scale CategoryNames Category Histograms HistItem HistMin HistMax"
-    " BucketCount IncludeOutOfRange Approximate HistCounts MaskBand Overview OverviewList BlockXSize BlockYSize"
-    # where pixels come from
-    " SimpleSource ComplexSource AveragedSource NoDataFromMaskSource KernelFilteredSource Kernel Size Coefs"
-    " SourceFilename SourceBand SourceProperties SrcRect DstRect ScaleOffset ScaleRatio LUT NODATA UseMaskBand"
-    " ColorTableComponent Exponent SrcMin SrcMax DstMin DstMax Clamp MaskValueThreshold RemappedValue"
-    # built-in pixel functions
-    " PixelFunctionType PixelFunctionArguments SourceTransferType BufferRadius"
-    # warps
-    " GDALWarpOptions WarpMemoryLimit ResampleAlg WorkingDataType Option Options SourceDataset Transformer MaxError"
-    " ApproxTransformer BaseTransformer GenImgProjTransformer SrcGeoTransform SrcInvGeoTransform DstGeoTransform"
-    " DstInvGeoTransform SrcGCPTransformer GCPTransformer TPSTransformer SrcTPSTransformer Order Reversed"
-    " ReprojectTransformer ReprojectionTransformer SourceSRS TargetSRS BandList BandMapping SrcNoDataReal"
-    " SrcNoDataImag DstNoDataReal DstNoDataImag SrcAlphaBand DstAlphaBand Cutline CutlineBlendDist".split()
+    """
+    VRTDataset SRS GeoTransform GCPList GCP Metadata MDI VRTRasterBand NoDataValue HideNoDataValue ColorInterp
+    ColorTable Entry Description UnitType Offset Scale CategoryNames Category Histograms HistItem HistMin HistMax
+    BucketCount IncludeOutOfRange Approximate HistCounts MaskBand Overview OverviewList BlockXSize BlockYSize
+    SimpleSource ComplexSource AveragedSource NoDataFromMaskSource KernelFilteredSource Kernel Size Coefs
+    SourceFilename SourceBand SourceProperties SrcRect DstRect ScaleOffset ScaleRatio LUT NODATA UseMaskBand
+    ColorTableComponent Exponent SrcMin SrcMax DstMin DstMax Clamp MaskValueThreshold RemappedValue
+    PixelFunctionType PixelFunctionArguments SourceTransferType BufferRadius GDALWarpOptions WarpMemoryLimit
+    ResampleAlg WorkingDataType Option Options SourceDataset Transformer MaxError ApproxTransformer BaseTransformer
+    GenImgProjTransformer SrcGeoTransform SrcInvGeoTransform DstGeoTransform DstInvGeoTransform SrcGCPTransformer
+    GCPTransformer TPSTransformer SrcTPSTransformer Order Reversed ReprojectTransformer ReprojectionTransformer
+    SourceSRS TargetSRS BandList BandMapping SrcNoDataReal SrcNoDataImag DstNoDataReal DstNoDataImag SrcAlphaBand
+    DstAlphaBand Cutline CutlineBlendDist
+    """.split()  # noqa: SIM905 -- read as words
 )
+"""Of datasets and bands, of sources, of built-in pixel functions, of warps."""
 _SUBCLASSES = frozenset({"VRTWarpedDataset", "VRTSourcedRasterBand", "VRTWarpedRasterBand", "VRTDerivedRasterBand"})
 _OPENING_DOMAINS = frozenset({"GEOLOCATION", "OVERVIEWS"})
 """Metadata that names files which GDAL then opens."""
@@ -88,11 +87,12 @@ def beside_problem(path: Path) -> str | None:
 
 def _walk(root: ET.Element) -> Iterator[ET.Element]:
     """Every element, but for XML that somebody keeps as metadata."""
-    yield root
-    if root.tag == "Metadata" and root.get("domain", "").startswith("xml:"):
-        return
-    for child in root:
-        yield from _walk(child)
+    left = [root]
+    while left:
+        element = left.pop()
+        yield element
+        if not (element.tag == "Metadata" and element.get("domain", "").startswith("xml:")):
+            left.extend(element)
 
 
 def _refusal(element: ET.Element) -> str | None:

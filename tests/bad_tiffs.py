@@ -150,7 +150,7 @@ def flipped(data: bytes, n_header: int, n_blocks: int, seed: int = 0) -> Iterato
 
 
 def lying(data: bytes) -> Iterator[Broken]:
-    """Tags that cannot be true."""
+    """Sizes that cannot be true."""
     for side in (2**31 - 1, 2**32 - 1):
         huge = with_value(with_value(data, IMAGE_WIDTH, side), IMAGE_LENGTH, side)
         yield Broken(f"side-{side}", huge, "problem")
@@ -161,6 +161,10 @@ def lying(data: bytes) -> Iterator[Broken]:
     for side in (16_384, 65_520):  # a block of 0.8 or 13 GB
         bomb = with_value(with_value(data, TILE_WIDTH, side), TILE_LENGTH, side)
         yield Broken(f"block-{side}", bomb, "problem")
+
+
+def lying_of_values(data: bytes) -> Iterator[Broken]:
+    """Tags of values, codecs and places that cannot be true, or say something else than was written."""
     for bits in (0, 33, 255, 65_535):
         yield Broken(f"bits-{bits}", with_values(data, BITS_PER_SAMPLE, bits), "problem")
     for bits in (3, 7):  # rare, but GDAL reads them
@@ -265,7 +269,7 @@ def of_other_layouts(sound_files: dict[str, bytes], n_flips: int) -> Iterator[Br
 def corpus(folder: Path) -> list[Broken]:
     """All of them, the same every time."""
     data = sound(folder)
-    made = [truncated(data), flipped(data, 120, 120), lying(data), bombs(data), other_things()]
+    made = [truncated(data), flipped(data, 120, 120), lying(data), lying_of_values(data), bombs(data), other_things()]
     made.append(of_other_layouts(other_layouts(folder), 12))
     return [broken for some in made for broken in some]
 

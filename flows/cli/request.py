@@ -39,6 +39,7 @@ class Request:
     mode: str = "semantic"
     min_area_m2: float = 0.0
     simplify_m: float = 0.0
+    allow_hosts: Sequence[str] = ()
 
     def look(self) -> tuple[RunSpec, Looked]:
         """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
@@ -59,6 +60,7 @@ class Request:
     ) -> RunSpec:
         return RunSpec(
             scenes=tuple(self.scenes),
+            allow_hosts=tuple(self.allow_hosts),
             queries=queries,
             models=Models(
                 prompter=addressed(self.prompter, self.registry),

@@ -153,7 +153,7 @@ def test_scenes_come_from_any_fsspec_url(tmp_path: Path) -> None:
         with open_scene(scene) as dataset:
             assert (dataset.read() == noise(3, 8, 8)).all()
     assert problems_of("memory://scenes/b.tif") == ["no such object; check the address."]
-    assert "Protocol not known" in problems_of("nonsense://a.tif")[0]
+    assert "nonsense:// is not opened" in problems_of("nonsense://a.tif")[0]
 
 
 @pytest.mark.parametrize(
