@@ -1,11 +1,10 @@
 """The area of interest: polygons of a user's file, and where they lie in a scene's pixels."""
 
-import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import fsspec
 import geopandas
@@ -19,9 +18,9 @@ from shapely.affinity import translate
 from shapely.geometry import MultiPoint, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.rasters import is_url
 from pipeline.scenes import Problem, Scene
 from pipeline.tiling import Window
+from pipeline.vectors import read_vector
 from t2s_core.errors import BadInput
 
 _POINTS_PER_SIDE = 64
@@ -136,14 +135,10 @@ def touches(area_scene_px: BaseGeometry, window_scene_px: Window) -> bool:
 
 def _read(href: str) -> tuple[list[BaseGeometry | None], CRS | None]:
     suffix = Path(href).suffix.lower()
-    source: Any = href
-    if is_url(href):
-        with fsspec.open(href, "rb") as file:
-            source = io.BytesIO(file.read())
     if suffix in {".wkt", ".txt"}:
-        text = source.read().decode() if isinstance(source, io.BytesIO) else Path(href).read_text(encoding="utf-8")
-        return _from_wkt(text)
-    table = geopandas.read_parquet(source) if suffix == ".parquet" else geopandas.read_file(source)
+        with fsspec.open(href, "rb") as file:
+            return _from_wkt(file.read().decode())
+    table = read_vector(href, parquet=suffix == ".parquet")
     if not isinstance(table, geopandas.GeoDataFrame):
         raise ValueError("it holds a table without geometry")  # noqa: TRY004 -- the user's data, not a caller's argument
     return list(table.geometry), table.crs

@@ -1,13 +1,11 @@
 """Labels as files hold them: outlines with their queries, or a raster of class values, and where they are complete."""
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import geopandas as gpd
 import numpy as np
 import shapely
@@ -19,6 +17,7 @@ from pipeline.aoi import Aoi
 from pipeline.curate_spec import CurationSpec
 from pipeline.curate_words import cell_text, filled, is_missing, key_of, one_line, template_fields
 from pipeline.rasters import RASTER_ERRORS, is_url, open_raster, version_of
+from pipeline.vectors import read_vector
 from t2s_core.errors import BadInput
 
 _RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2"}
@@ -107,12 +106,8 @@ def read_outlines(href: str) -> tuple[gpd.GeoDataFrame, list[BaseGeometry], int]
 
     Rows without geometry are left out: an edited layer is full of them. Raises `BadInput`.
     """
-    source: Any = href
     try:
-        if is_url(href):
-            with fsspec.open(href, "rb") as file:
-                source = io.BytesIO(file.read())
-        table = gpd.read_parquet(source) if _is_parquet(href) else gpd.read_file(source)
+        table = read_vector(href, parquet=_is_parquet(href))
         if not isinstance(table, gpd.GeoDataFrame):
             raise ValueError("it holds a table without geometry")  # noqa: TRY004, TRY301 -- the user's data
     except (DataSourceError, DataLayerError, OSError, ValueError, ImportError) as error:

@@ -51,7 +51,7 @@ def read_manifest(store: Store) -> dict[str, Any] | None:
 
 def _fault(manifest: dict[str, Any]) -> str | None:
     """Why what it says cannot be gone by: names would become folders outside of the run, and texts a page's code."""
-    if manifest.get("status", RunStatus.SUCCESS) not in set(RunStatus):
+    if manifest.get("status", RunStatus.SUCCESS) not in list(RunStatus):
         return f"status {shown(manifest['status'])} is none"
     for part, key in (("scenes", "scene_id"), ("queries", "query_id")):
         entries = manifest.get(part, [])
@@ -63,10 +63,15 @@ def _fault(manifest: dict[str, Any]) -> str | None:
     try:
         for entry in manifest.get("scenes", []):
             Scene.from_json(entry)
+    except KeyError as error:
+        return f"a scene has no {error}"
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        return one_line(error, 200)  # pyproj's, and what unpacking raises
+    try:
         if "spec" in manifest:
             RunSpec.model_validate(manifest["spec"])
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        return one_line(error, 200)  # pydantic's, pyproj's and what unpacking raises
+    except ValueError as error:  # pydantic's
+        return one_line(error, 200)
     return None
 
 
