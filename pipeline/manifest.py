@@ -63,15 +63,11 @@ def _fault(manifest: dict[str, Any]) -> str | None:
     try:
         for entry in manifest.get("scenes", []):
             Scene.from_json(entry)
-    except KeyError as error:
-        return f"a scene has no {error}"
-    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        return one_line(error, 200)  # pyproj's, and what unpacking raises
-    try:
         if "spec" in manifest:
             RunSpec.model_validate(manifest["spec"])
-    except ValueError as error:  # pydantic's
-        return one_line(error, 200)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        # pydantic's, pyproj's, and what unpacking raises
+        return f"a scene has no {error}" if isinstance(error, KeyError) else one_line(error, 200)
     return None
 
 

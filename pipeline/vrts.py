@@ -92,7 +92,7 @@ def _walk(root: ET.Element) -> Iterator[ET.Element]:
         element = left.pop()
         yield element
         if not (element.tag == "Metadata" and element.get("domain", "").startswith("xml:")):
-            left.extend(element)
+            left.extend(reversed(element))
 
 
 def _refusal(element: ET.Element) -> str | None:

@@ -22,9 +22,9 @@ from pipeline.scenes import NodataRule, Scene, _geobox, resolve
 from pipeline.slugs import is_folder, is_slug, slug
 
 HOSTILE_NAMES = [
-    "../../x", "..", ".", "", "/etc/passwd", "C:\\x", "a\\..\\b", "con", "NUL", "aux.tif", "com1", "a\0b", "\u202egpj.exe",
-    "%2e%2e%2f",    "\uff0e\uff0e\uff0fx", "\u2025\u2044x", "a\nb", "<b>", "'; DROP TABLE x; --", "$(id)", "`id`", "{0.__class__}",
-    "%s", "-rf", "\ud800",
+    "../../x", "..", ".", "/etc/passwd", "C:\\x", "a\\..\\b", "con", "NUL", "aux.tif", "com1", "a\0b", "%2e%2e%2f",
+    "\u202egpj.exe", "\uff0e\uff0e\uff0fx", "\u2025\u2044x", "a\nb", "<b>", "'; DROP TABLE x; --", "$(id)", "`id`",
+    "%s", "{0.__class__}", "-rf", "\ud800", "",
 ]  # fmt: skip
 WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(10))}
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
