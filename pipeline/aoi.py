@@ -19,6 +19,7 @@ from shapely.geometry import MultiPoint, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.scenes import Problem, Scene
+from pipeline.texts import one_line
 from pipeline.tiling import Window
 from pipeline.vectors import read_vector
 from t2s_core.errors import BadInput
@@ -65,9 +66,9 @@ def read_aoi(href: str) -> Aoi:
     try:
         geometries, crs = _read(href)
     except (DataSourceError, DataLayerError, OSError, ValueError, ImportError) as error:
-        raise BadInput(f"{href}: cannot be read: {' '.join(str(error).split())}; give a vector file") from error
+        raise BadInput(f"{href}: cannot be read: {one_line(error)}; give a vector file") from error
     except (shapely.errors.ShapelyError, CRSError) as error:
-        raise BadInput(f"{href}: {' '.join(str(error).split())}; mend the file") from error
+        raise BadInput(f"{href}: {one_line(error)}; mend the file") from error
     present = [(i, g) for i, g in enumerate(geometries, start=1) if g is not None and not g.is_empty]
     problems = [f"{href}: {p}" for p in _shape_problems(present)]
     if crs is None:

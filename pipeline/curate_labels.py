@@ -17,6 +17,7 @@ from pipeline.aoi import Aoi
 from pipeline.curate_spec import CurationSpec
 from pipeline.curate_words import cell_text, filled, is_missing, key_of, one_line, template_fields
 from pipeline.rasters import RASTER_ERRORS, is_url, open_raster, version_of
+from pipeline.texts import one_line as said
 from pipeline.vectors import read_vector
 from t2s_core.errors import BadInput
 
@@ -111,7 +112,7 @@ def read_outlines(href: str) -> tuple[gpd.GeoDataFrame, list[BaseGeometry], int]
         if not isinstance(table, gpd.GeoDataFrame):
             raise ValueError("it holds a table without geometry")  # noqa: TRY004, TRY301 -- the user's data
     except (DataSourceError, DataLayerError, OSError, ValueError, ImportError) as error:
-        raise BadInput(f"{href}: cannot be read: {' '.join(str(error).split())}; give a vector file") from error
+        raise BadInput(f"{href}: cannot be read: {said(error)}; give a vector file") from error
     problems = []
     if table.crs is None:
         problems.append(f"{href}: has no coordinate reference system; assign one")
@@ -210,7 +211,7 @@ def _read_raster(href: str, spec: CurationSpec, class_values: Mapping[str, str] 
             corners = [(0, 0), (dataset.width, 0), (dataset.width, dataset.height), (0, dataset.height)]
             footprint = shapely.Polygon([dataset.transform @ corner for corner in corners])
     except (*RASTER_ERRORS, ImportError) as error:
-        raise BadInput(f"{href}: cannot be read: {' '.join(str(error).split())}; give a raster of values") from error
+        raise BadInput(f"{href}: cannot be read: {said(error)}; give a raster of values") from error
     if crs is None:
         problems.append(f"{href}: has no coordinate reference system; assign one: `gdal_edit.py -a_srs EPSG:CODE FILE`")
     if count != 1:
