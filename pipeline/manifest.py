@@ -65,7 +65,7 @@ def _fault(manifest: dict[str, Any]) -> str | None:
             Scene.from_json(entry)
         if "spec" in manifest:
             RunSpec.model_validate(manifest["spec"])
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         # pydantic's, pyproj's, and what unpacking raises
         return f"a scene has no {error}" if isinstance(error, KeyError) else one_line(error, 200)
     return None
