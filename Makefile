@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
+SEED ?= 0
 
-.PHONY: setup demo test check bench peers lock clean
+.PHONY: setup demo test check fuzz bench peers lock clean
 
 setup: $(VENV)/.installed
 
@@ -26,6 +27,9 @@ check: setup  ## style, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: setup  ## a million changed replies, and 20,000 changed files for every other reader; make fuzz SEED=7
+	PYTHONPATH=. $(BIN)/python tests/fuzzing.py --seed $(SEED)
 
 bench: setup  ## make bench BENCH=name runs one
 	$(BIN)/python benchmarks/run.py $(BENCH)

@@ -1,11 +1,10 @@
 """The area of interest: polygons of a user's file, and where they lie in a scene's pixels."""
 
-import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import fsspec
 import geopandas
@@ -19,9 +18,10 @@ from shapely.affinity import translate
 from shapely.geometry import MultiPoint, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.rasters import is_url
 from pipeline.scenes import Problem, Scene
+from pipeline.texts import one_line
 from pipeline.tiling import Window
+from pipeline.vectors import read_vector
 from t2s_core.errors import BadInput
 
 _POINTS_PER_SIDE = 64
@@ -66,9 +66,9 @@ def read_aoi(href: str) -> Aoi:
     try:
         geometries, crs = _read(href)
     except (DataSourceError, DataLayerError, OSError, ValueError, ImportError) as error:
-        raise BadInput(f"{href}: cannot be read: {' '.join(str(error).split())}; give a vector file") from error
+        raise BadInput(f"{href}: cannot be read: {one_line(error)}; give a vector file") from error
     except (shapely.errors.ShapelyError, CRSError) as error:
-        raise BadInput(f"{href}: {' '.join(str(error).split())}; mend the file") from error
+        raise BadInput(f"{href}: {one_line(error)}; mend the file") from error
     present = [(i, g) for i, g in enumerate(geometries, start=1) if g is not None and not g.is_empty]
     problems = [f"{href}: {p}" for p in _shape_problems(present)]
     if crs is None:
@@ -136,14 +136,10 @@ def touches(area_scene_px: BaseGeometry, window_scene_px: Window) -> bool:
 
 def _read(href: str) -> tuple[list[BaseGeometry | None], CRS | None]:
     suffix = Path(href).suffix.lower()
-    source: Any = href
-    if is_url(href):
-        with fsspec.open(href, "rb") as file:
-            source = io.BytesIO(file.read())
     if suffix in {".wkt", ".txt"}:
-        text = source.read().decode() if isinstance(source, io.BytesIO) else Path(href).read_text(encoding="utf-8")
-        return _from_wkt(text)
-    table = geopandas.read_parquet(source) if suffix == ".parquet" else geopandas.read_file(source)
+        with fsspec.open(href, "rb") as file:
+            return _from_wkt(file.read().decode())
+    table = read_vector(href, parquet=suffix == ".parquet")
     if not isinstance(table, geopandas.GeoDataFrame):
         raise ValueError("it holds a table without geometry")  # noqa: TRY004 -- the user's data, not a caller's argument
     return list(table.geometry), table.crs

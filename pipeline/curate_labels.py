@@ -1,25 +1,24 @@
 """Labels as files hold them: outlines with their queries, or a raster of class values, and where they are complete."""
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import geopandas as gpd
 import numpy as np
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
-from rasterio.errors import RasterioIOError
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.aoi import Aoi
 from pipeline.curate_spec import CurationSpec
 from pipeline.curate_words import cell_text, filled, is_missing, key_of, one_line, template_fields
-from pipeline.rasters import is_url, open_raster, version_of
+from pipeline.rasters import RASTER_ERRORS, is_url, open_raster, version_of
+from pipeline.texts import one_line as said
+from pipeline.vectors import read_vector
 from t2s_core.errors import BadInput
 
 _RASTER_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2"}
@@ -108,16 +107,12 @@ def read_outlines(href: str) -> tuple[gpd.GeoDataFrame, list[BaseGeometry], int]
 
     Rows without geometry are left out: an edited layer is full of them. Raises `BadInput`.
     """
-    source: Any = href
     try:
-        if is_url(href):
-            with fsspec.open(href, "rb") as file:
-                source = io.BytesIO(file.read())
-        table = gpd.read_parquet(source) if _is_parquet(href) else gpd.read_file(source)
+        table = read_vector(href, parquet=_is_parquet(href))
         if not isinstance(table, gpd.GeoDataFrame):
             raise ValueError("it holds a table without geometry")  # noqa: TRY004, TRY301 -- the user's data
     except (DataSourceError, DataLayerError, OSError, ValueError, ImportError) as error:
-        raise BadInput(f"{href}: cannot be read: {' '.join(str(error).split())}; give a vector file") from error
+        raise BadInput(f"{href}: cannot be read: {said(error)}; give a vector file") from error
     problems = []
     if table.crs is None:
         problems.append(f"{href}: has no coordinate reference system; assign one")
@@ -215,8 +210,8 @@ def _read_raster(href: str, spec: CurationSpec, class_values: Mapping[str, str] 
             nodata = dataset.nodata
             corners = [(0, 0), (dataset.width, 0), (dataset.width, dataset.height), (0, dataset.height)]
             footprint = shapely.Polygon([dataset.transform @ corner for corner in corners])
-    except (RasterioIOError, OSError, ImportError) as error:
-        raise BadInput(f"{href}: cannot be read: {' '.join(str(error).split())}; give a raster of values") from error
+    except (*RASTER_ERRORS, ImportError) as error:
+        raise BadInput(f"{href}: cannot be read: {said(error)}; give a raster of values") from error
     if crs is None:
         problems.append(f"{href}: has no coordinate reference system; assign one: `gdal_edit.py -a_srs EPSG:CODE FILE`")
     if count != 1:

@@ -65,7 +65,7 @@ def prepare_curation(
     """
     store = Store.at(out_url)
     problems = [*earlier, *option_problems(spec)]
-    resolved = resolve(spec.scenes, bands=spec.bands, nodata=spec.nodata)
+    resolved = resolve(spec.scenes, bands=spec.bands, nodata=spec.nodata, allow_hosts=spec.allow_hosts)
     problems += resolved.problems
     truths, of_truths = _truths(spec)
     hard, of_hard = attempt("--hard-from", lambda: None if spec.hard_from is None else open_run(spec.hard_from))
@@ -242,7 +242,9 @@ def _inputs(
         # where things lie decides nothing, what they hold does; what is only listed does not change the data set
         "spec": spec.model_dump(
             mode="json",
-            exclude={"class_values", "phrasings", "labels_cover", "hard_from", "min_disagreement", "prompter"},
+            exclude={
+                "class_values", "phrasings", "labels_cover", "hard_from", "min_disagreement", "prompter", "allow_hosts",
+            },
         ),
         "resolved": list(resolved),
         "sources": [list(source.values()) for source in sources],

@@ -41,6 +41,8 @@ class CurationSpec(BaseModel):
     """Of `scenes`; as in a run."""
     nodata: float | None = None
     """Of `scenes`; as in a run."""
+    allow_hosts: tuple[str, ...] = ()
+    """Where STAC items may name files; as in a run."""
     tile_px: int | None = None
     """Side of a chip; that of `from_run`, else that of `prompter`'s profile if None."""
     prompter: str = "bundled"

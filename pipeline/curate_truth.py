@@ -13,7 +13,6 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.vrt import WarpedVRT
 from shapely.geometry.base import BaseGeometry
@@ -23,7 +22,7 @@ from pipeline.curate_corrections import CorrectedLayer
 from pipeline.curate_labels import RasterLayer, VectorLayer
 from pipeline.mosaics import group_path, read_window
 from pipeline.pixels import UnreadablePixels
-from pipeline.rasters import open_raster
+from pipeline.rasters import RASTER_ERRORS, open_raster
 from pipeline.scenes import Scene
 from pipeline.stitch import NOBODY_LOOKED
 from pipeline.tiling import Window
@@ -196,7 +195,7 @@ class _RasterTruth:
     def __enter__(self) -> Self:
         try:
             self._dataset = self._stack.enter_context(open_raster(self._layer.href))
-        except (RasterioError, OSError) as error:
+        except RASTER_ERRORS as error:
             raise UnreadablePixels(f"cannot be opened: {error}; {self._layer.href}") from error
         return self
 
@@ -235,7 +234,7 @@ class _RasterTruth:
             ) as warped:
                 values = warped.read(1)
                 known = values != nodata if nodata is not None else warped.read(2) != 0
-        except (RasterioError, OSError, rasterio.errors.CRSError) as error:
+        except (*RASTER_ERRORS, rasterio.errors.CRSError) as error:
             text = " ".join(str(error).split())
             raise UnreadablePixels(
                 f"pixels cannot be read: {text}; window {tuple(grid.window_scene_px)}; {self._layer.href}"

@@ -1,6 +1,5 @@
 """What labels are called: queries from columns, templates and class values, and other texts that ask for the same."""
 
-import json
 import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.queries import Query, parse_queries
+from pipeline.texts import json_value, small_text, yaml_value
 from t2s_core.errors import BadInput
 
 
@@ -72,7 +70,7 @@ def cell_text(value: Any) -> str:  # noqa: ANN401
 def read_class_values(href: str) -> dict[str, str]:
     """{value as text: query} from a JSON file. Several values may have the same query. Raises `BadInput`."""
     try:
-        found = json.loads(Path(href).read_text(encoding="utf-8-sig"))
+        found = json_value(small_text(Path(href)))
     except (OSError, ValueError) as error:
         raise BadInput(f"{href}: cannot be read: {_said(error)}; mend the file") from error
     if not isinstance(found, dict) or not found:
@@ -86,8 +84,8 @@ def read_class_values(href: str) -> dict[str, str]:
 def read_phrasings(href: str) -> dict[str, list[str]]:
     """{query: other texts} from a YAML file. Raises `BadInput`."""
     try:
-        found = yaml.safe_load(Path(href).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        found = yaml_value(small_text(Path(href)))
+    except (OSError, ValueError) as error:
         raise BadInput(f"{href}: cannot be read: {_said(error)}; mend the file") from error
     if not isinstance(found, dict):
         raise BadInput(f"{href}: is no mapping from queries to lists of texts; write e.g. `the lake: [open water]`")

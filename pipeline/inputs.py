@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from urllib.parse import urljoin
 import fsspec
 
 from pipeline.acquired import utc
+from pipeline.addresses import asset_problem, host_of, scheme_problem
 from pipeline.rasters import is_url
 
 _TIFF_SUFFIXES = {".tif", ".tiff"}
@@ -28,6 +30,7 @@ _CLIENT_ERRORS = (
     ("paramiko.ssh_exception", "SSHException"),
 )
 """Module and name of what clients raise that is no OSError."""
+_MAX_ITEM_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,19 @@ class Expanded(NamedTuple):
     """(the input or the STAC item, what is wrong with it and the way out)."""
 
 
-def expand(given: str) -> Expanded:
+def expand(given: str, allowed_hosts: Sequence[str] = ()) -> Expanded:
     """The files that an input stands for. Reads listings and STAC items, but no raster; raises nothing on bad input.
 
     A STAC item (`item.json`, path or URL) stands for its one raster asset, or the one whose role says `visual` or
-    `data`; `item.json#KEY` names an asset.
+    `data`; `item.json#KEY` names an asset. It may lie on the host of the item or of `allowed_hosts`: whoever writes an
+    item shall not decide what this machine asks for.
     """
     plain, _, asset = given.removeprefix("file://").partition("#")
     if not _names_item(plain):
         plain, asset = given.removeprefix("file://"), ""  # "#" may be in any other file's name
+    if unsafe := scheme_problem(plain):
+        return Expanded([], [(given, unsafe)])
+    hosts = (*allowed_hosts, host_of(plain))
     try:
         hrefs, problem = _expand_url(plain) if is_url(plain) else _expand_path(plain)
     except _NoStore as error:
@@ -68,7 +75,7 @@ def expand(given: str) -> Expanded:
     sources, problems = [], [] if problem is None else [(given, problem)]
     for href in hrefs:
         try:
-            sources.append(_of_item(href, asset) if _names_item(href) else Source(href))
+            sources.append(_of_item(href, asset, hosts) if _names_item(href) else Source(href))
         except _NotAnItem as error:
             problems.append((href, str(error)))
         except store_errors() as error:
@@ -136,7 +143,7 @@ class _NotAnItem(Exception):
     """A JSON file that names no raster; the text says why and what to do."""
 
 
-def _of_item(href: str, wanted: str) -> Source:
+def _of_item(href: str, wanted: str, hosts: Sequence[str]) -> Source:
     try:
         item: Any = json.loads(_text(href))
     except (ValueError, RecursionError) as error:
@@ -151,7 +158,10 @@ def _of_item(href: str, wanted: str) -> Source:
     properties = item.get("properties")
     times = [properties.get(key) for key in ("datetime", "start_datetime")] if isinstance(properties, dict) else []
     taken = next(filter(_is_text, times), None)
-    return Source(_beside(href, assets[_choice(href, assets, wanted)]["href"]), str(item["id"]), utc(taken))
+    place = _beside(href, assets[_choice(href, assets, wanted)]["href"])
+    if refused := asset_problem(place, hosts):
+        raise _NotAnItem(refused)
+    return Source(place, str(item["id"]), utc(taken))
 
 
 def _is_text(value: object) -> bool:
@@ -203,7 +213,8 @@ def _beside(item_href: str, href: str) -> str:
 
 
 def _text(href: str) -> str:
-    if not is_url(href):
-        return Path(href).read_text(encoding="utf-8")
-    with fsspec.open(href, "rb") as file:
-        return bytes(file.read()).decode()
+    with fsspec.open(href, "rb") if is_url(href) else Path(href).open("rb") as file:
+        text = bytes(file.read(_MAX_ITEM_BYTES + 1))
+    if len(text) > _MAX_ITEM_BYTES:
+        raise _NotAnItem(f"has more than {_MAX_ITEM_BYTES >> 20} MB; give a STAC item.")
+    return text.decode()

@@ -7,7 +7,11 @@ from enum import StrEnum
 from importlib.metadata import version
 from typing import Any
 
+from pipeline.scenes import Scene
+from pipeline.slugs import is_folder
+from pipeline.spec import RunSpec
 from pipeline.storage import Store
+from pipeline.texts import one_line, shown
 from t2s_core.errors import BadInput
 
 NAME = "run.json"
@@ -33,11 +37,38 @@ def read_manifest(store: Store) -> dict[str, Any] | None:
     try:
         manifest = json.loads(text)
         found = manifest["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInput(f"{store.href(NAME)} is not a run's manifest; choose another --out") from error
     if found != SCHEMA_VERSION:
-        raise BadInput(f"{store.href(NAME)} has schema version {found}, this t2s reads {SCHEMA_VERSION}; use --out NEW")
+        raise BadInput(
+            f"{store.href(NAME)} has schema version {str(found)[:40]}, this t2s reads {SCHEMA_VERSION}; use --out NEW"
+        )
+    fault = _fault(manifest)
+    if fault is not None:
+        raise BadInput(f"{store.href(NAME)} is damaged: {fault}; restore it, or choose another --out")
     return dict(manifest)
+
+
+def _fault(manifest: dict[str, Any]) -> str | None:
+    """Why what it says cannot be gone by: names would become folders outside of the run, and texts a page's code."""
+    if manifest.get("status", RunStatus.SUCCESS) not in list(RunStatus):
+        return f"status {shown(manifest['status'])} is none"
+    for part, key in (("scenes", "scene_id"), ("queries", "query_id")):
+        entries = manifest.get(part, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            return f"{part} is no list of entries"
+        odd = [entry[key] for entry in entries if key in entry and not is_folder(entry[key])]
+        if odd:
+            return f"{key}={shown(odd[0])} names no folder of a run"
+    try:
+        for entry in manifest.get("scenes", []):
+            Scene.from_json(entry)
+        if "spec" in manifest:
+            RunSpec.model_validate(manifest["spec"])
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        # pydantic's, pyproj's, and what unpacking raises
+        return f"a scene has no {error}" if isinstance(error, KeyError) else one_line(error, 200)
+    return None
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:

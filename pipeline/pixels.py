@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
-from pipeline.rasters import UNFETCHED, default_warp, open_raster, version_of
+from pipeline.rasters import RASTER_ERRORS, UNFETCHED, default_warp, open_raster, version_of
 from pipeline.scenes import Scene
 from pipeline.tiling import Window
 from t2s_core.errors import T2sError
@@ -37,7 +36,7 @@ def open_scene(scene: Scene) -> Iterator[Any]:
             dataset = stack.enter_context(open_raster(scene.href, at_once=True))
             version = version_of(scene.href, dataset)
             opened = stack.enter_context(default_warp(dataset)) if scene.warped else dataset
-        except (RasterioError, OSError) as error:
+        except RASTER_ERRORS as error:
             raise UnreadablePixels(f"cannot be opened: {_reason(error)}; {scene.href}") from error
         if version != scene.etag or opened.shape != scene.shape:
             # results are filed under the version that was planned: pixels of another one would be lies
@@ -165,7 +164,7 @@ def _decoding(scene: Scene, window_scene_px: Window) -> Iterator[None]:
         log.addHandler(complaints)
     try:
         yield
-    except (RasterioIOError, OSError) as error:
+    except RASTER_ERRORS as error:
         reason = complaints.texts[0] if complaints.texts else _reason(error.__cause__ or error)
         raise UnreadablePixels(f"pixels cannot be read: {reason}; {where}") from error
     finally:

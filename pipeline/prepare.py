@@ -56,7 +56,7 @@ def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Loo
 
     `champion` becomes the version that it is now, here and nowhere later: a run never changes model half way.
     """
-    resolved = resolve(spec.scenes, bands=spec.bands, nodata=spec.nodata)
+    resolved = resolve(spec.scenes, bands=spec.bands, nodata=spec.nodata, allow_hosts=spec.allow_hosts)
     aoi, of_aoi = attempt("--aoi", lambda: _read_aoi(spec))
     template, of_template = attempt("--prompt-template", lambda: _read_template(spec))
     found, of_name = attempt("--prompter", lambda: find(spec.models.prompter))

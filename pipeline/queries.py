@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline.slugs import is_slug, slug
+from pipeline.texts import json_value, one_line, shown, small_text, yaml_value
 from t2s_core.errors import BadInput
 
 MAX_CHARACTERS = 500
@@ -126,12 +125,12 @@ def parse_queries(texts: Sequence[str], file: Path | None = None) -> tuple[Query
 def _query(entry: Any) -> Query:  # noqa: ANN401 -- whatever a user's file holds
     """One query from a text or a mapping. Raises `BadInput`."""
     fields = entry if isinstance(entry, Mapping) else {"query": entry}
-    unknown = [str(key) for key in fields if key not in _KEYS]
+    unknown = [shown(key).strip("'") for key in fields if key not in _KEYS]
     text = fields.get("query")
     if unknown:
         raise BadInput(f"unknown key {', '.join(unknown)}; a query has {', '.join(_KEYS)}")
     if not isinstance(text, str):
-        raise BadInput(f"query={text!r} is no text; write it in quotes")
+        raise BadInput(f"query={shown(text)} is no text; write it in quotes")
     text = _one_line(text)
     try:
         return Query(
@@ -155,7 +154,7 @@ def _fault(error: Any, text: str) -> str:  # noqa: ANN401 -- pydantic's ErrorDet
         message = "is no number of 0 or more; 0 leaves features as they are"
     if field == "mode":
         message = "is no mode; use semantic or instance"
-    return f"{field}={error['input']!r} {message}"
+    return f"{field}={shown(error['input'])} {message}"
 
 
 def _text_fault(text: str) -> str | None:
@@ -196,9 +195,9 @@ def _read_entries(file: Path) -> list[Any]:
     if read is None:
         raise BadInput(f"{file}: queries come from {', '.join(_READERS)}; rename or convert it")
     try:
-        entries = read(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError, csv.Error) as error:
-        raise BadInput(f"{file}: cannot be read: {' '.join(str(error).split())}; mend the file") from error
+        entries = read(small_text(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise BadInput(f"{file}: cannot be read: {one_line(error)}; mend the file") from error
     if isinstance(entries, Mapping) and set(entries) == {"queries"}:
         entries = entries["queries"]
     if not isinstance(entries, list):
@@ -231,8 +230,8 @@ def _number(cell: str) -> float | str:
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    ".yaml": yaml.safe_load,
-    ".yml": yaml.safe_load,
-    ".json": json.loads,
+    ".yaml": yaml_value,
+    ".yml": yaml_value,
+    ".json": json_value,
     ".csv": _read_csv,
 }

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -14,9 +14,11 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.abc import FileContainer, MultiByteRangeResourceContainer
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioIOError
+from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.session import DummySession
 from rasterio.vrt import WarpedVRT
+
+from pipeline.vrts import beside_problem, is_vrt, vrt_problem
 
 logger = logging.getLogger(__name__)
 UNFETCHED = logger.getChild("unfetched")
@@ -25,10 +27,21 @@ UNFETCHED = logger.getChild("unfetched")
 DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG")
 """GDAL drivers that may look at a file. All others stay shut: formats nobody asked for are only a way to attack us."""
 
+RASTER_ERRORS = (RasterioError, CPLE_BaseError, OSError)
+"""What opening and reading raise. Of what rasterio reads late (colours, say) GDAL's own errors come through."""
+
 _BLOCK_BYTES = 256 * 1024
 _CACHE_BYTES = 256 * 2**20
 """Decoded blocks that a process keeps: two rows of 512 px blocks of three 16-bit bands, 40,000 px wide. GDAL's own
 choice, a twentieth of the machine, is too much where there is a process for each of many cores."""
+_LOCKED = {
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
+    "GDAL_HTTP_PROXY": "http://127.0.0.1:0",
+    "GDAL_NUM_THREADS": "1",
+}
+"""What no environment may loosen. GDAL runs no code of a file and fetches nothing, for URLs are fsspec's business. It
+decodes in the thread that reads: what goes wrong in its own threads, with JPEG 2000, is lost and looks like pixels."""
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "mtime", "created")
 
 
@@ -41,6 +54,7 @@ def is_url(href: str) -> bool:
 def open_raster(href: str, *, at_once: bool = False, overview_level: int | None = None) -> Iterator[Any]:
     """A `rasterio.DatasetReader`, for one thread. Raises `RasterioIOError` where no driver of `DRIVERS` reads the file.
 
+    What makes GDAL open more than the file itself is looked at first: see `vrts`. A VRT behind a URL is not opened.
     URLs are read through fsspec, as outputs are written, so that one set of credentials serves both. Files beside them
     (`.msk`, `.ovr`, `.aux.xml`) are not looked for: a URL means what is in the file.
 
@@ -55,8 +69,22 @@ def open_raster(href: str, *, at_once: bool = False, overview_level: int | None 
         options["overview_level"] = overview_level
     # credentials are fsspec's business: no session, for rasterio would make one of boto3 each time
     env = rasterio.Env(session=DummySession(), **_settings(href))
-    with env, _first_that_opens(href, options) as dataset:
+    if not is_url(href):
+        _check_what_it_opens(Path(href))
+    # of a VRT behind a URL, nobody could look at the sources first
+    drivers = tuple(d for d in DRIVERS if d != "VRT" or not is_url(href))
+    with env, _first_that_opens(href, drivers, options) as dataset:
+        if dataset.tags(ns="OVERVIEWS"):
+            raise RasterioIOError("names a file of overviews elsewhere, which is not opened; `gdaladdo -clean` it")
         yield dataset
+
+
+def _check_what_it_opens(path: Path) -> None:
+    """Raises `RasterioIOError` where GDAL would open more for a local file than it may."""
+    if path.is_file():  # else the drivers say what is wrong
+        problem = vrt_problem(path) if is_vrt(path) else beside_problem(path)
+        if problem is not None:
+            raise RasterioIOError(problem)
 
 
 def _settings(href: str) -> dict[str, Any]:
@@ -65,7 +93,7 @@ def _settings(href: str) -> dict[str, Any]:
     if is_url(href):
         # GDAL would ask the server for a hundred files that might lie beside this one
         settings["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
-    return {key: value for key, value in settings.items() if key not in os.environ}
+    return {key: value for key, value in settings.items() if key not in os.environ} | _LOCKED
 
 
 @contextmanager
@@ -137,9 +165,9 @@ def _remote_facts(href: str) -> list[list[str]]:
 
 
 @contextmanager
-def _first_that_opens(href: str, options: dict[str, Any]) -> Iterator[Any]:
+def _first_that_opens(href: str, drivers: Sequence[str], options: dict[str, Any]) -> Iterator[Any]:
     errors: list[RasterioIOError] = []
-    for driver in DRIVERS:
+    for driver in drivers:
         try:
             dataset = rasterio.open(href, driver=driver, **options)
         except RasterioIOError as error:

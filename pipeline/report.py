@@ -164,12 +164,13 @@ def _queries(manifest: Mapping[str, Any], features: gpd.GeoDataFrame) -> str:
     colours = query_colours([q["query_id"] for q in manifest["queries"]])
     rows = []
     for query in manifest["queries"]:
+        threshold = escape(str(query.get("threshold", "")))
         mine = features[features["query_id"] == query["query_id"]]
         score = f"{np.average(mine['score'], weights=mine['area_m2']):.2f}" if len(mine) else "none"
         rows.append(
             f'<tr><td><span class="swatch" style="background:{colours[query["query_id"]]}"></span>'
             f"{escape(query['query_id'])}</td><td>{escape(query['query'])}</td>"
-            f'<td>{escape(str(query.get("label") or ""))}</td><td class="n">{query.get("threshold", "")}</td>'
+            f'<td>{escape(str(query.get("label") or ""))}</td><td class="n">{threshold}</td>'
             f'<td class="n">{len(mine):,}</td><td class="n">{mine["scene_id"].nunique():,}</td>'
             f'<td class="n">{mine["area_m2"].sum():,.0f}</td><td class="n">{score}</td></tr>'
         )

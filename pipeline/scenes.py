@@ -13,16 +13,21 @@ import numpy as np
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from pipeline.acquired import datetime_of
+from pipeline.addresses import host_of
 from pipeline.geodesy import placement_problem
 from pipeline.inputs import Source, expand
-from pipeline.rasters import default_warp, missing_files, open_raster, version_of
+from pipeline.rasters import RASTER_ERRORS, default_warp, missing_files, open_raster, version_of
 from pipeline.slugs import short_hash, slug
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+MAX_SCENE_PX = 2**40
+"""A million by a million. Far more than anybody has, far less than a header can claim with nothing behind it."""
+MAX_BLOCK_BYTES = 2**28
+"""Of a decoded block: GDAL holds whole ones, however small the window. 256 MB is 8192 x 8192 px of four bytes."""
 _HEADERS_AT_ONCE = 8
 
 
@@ -119,7 +124,13 @@ class Resolved:
     problems: list[Problem]
 
 
-def resolve(inputs: Sequence[str], *, bands: tuple[int, ...] | None = None, nodata: float | None = None) -> Resolved:
+def resolve(
+    inputs: Sequence[str],
+    *,
+    bands: tuple[int, ...] | None = None,
+    nodata: float | None = None,
+    allow_hosts: Sequence[str] = (),
+) -> Resolved:
     """Turn paths, globs, directories, fsspec URLs and STAC items into scenes, reading headers only.
 
     Args:
@@ -128,13 +139,15 @@ def resolve(inputs: Sequence[str], *, bands: tuple[int, ...] | None = None, noda
             items see `inputs.expand`.
         bands: one or three 1-based numbers (red, green, blue); None decides by the colour interpretation, else 1, 2, 3.
         nodata: overrides the files' own rule; NaN says that only NaN is no data.
+        allow_hosts: where STAC items may name files, besides the hosts and buckets of the inputs themselves.
 
     Raises nothing on bad input: all problems of all inputs are in the result.
     """
     problems: list[Problem] = []
     sources: dict[str, Source] = {}
+    hosts = (*allow_hosts, *filter(None, map(host_of, inputs)))
     for given in inputs:
-        found = expand(given)
+        found = expand(given, hosts)
         for source in found.sources:
             sources.setdefault(source.href, source)
         problems += [Problem(href, problem) for href, problem in found.problems]
@@ -161,7 +174,7 @@ def _look_at(source: Source, bands: tuple[int, ...] | None, nodata: float | None
             if checked.problems:
                 return [Problem(href, p) for p in checked.problems]
             return checked.scene(source)
-    except (RasterioIOError, OSError, ImportError) as error:
+    except (*RASTER_ERRORS, ImportError) as error:
         return [Problem(href, f"cannot be opened as a raster: {_one_line(error)}; give a GeoTIFF, JPEG 2000 or VRT.")]
 
 
@@ -189,7 +202,7 @@ class _Header:
     def _placed(self) -> tuple[GeoBox | None, list[str]]:
         """The scene's grid, or what is wrong with it."""
         dataset = self._dataset
-        problems = self._georeference_problems()
+        problems = [*self._georeference_problems(), *self._size_problems()]
         if problems:
             return None, problems
         if not self._warped:
@@ -220,6 +233,22 @@ class _Header:
             problems.append(f"neither a transform nor ground control points; {way}.")
         elif dataset.transform.is_degenerate:
             problems.append(f"transform {tuple(dataset.transform[:6])} has no area; georeference it again.")
+        return problems
+
+    def _size_problems(self) -> list[str]:
+        """Of what a header claims, before anything of that size is made."""
+        dataset, problems = self._dataset, []
+        if dataset.width * dataset.height > MAX_SCENE_PX:
+            text = f"{dataset.width} x {dataset.height} px are more than {MAX_SCENE_PX:.2g}"
+            problems.append(f"{text}; cut it into several scenes: `gdal_translate -srcwin`.")
+        together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
+        for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+            n_bytes = height * width * _value_bytes(dtype) * together
+            if n_bytes > MAX_BLOCK_BYTES:
+                text = (
+                    f"blocks of {width} x {height} px take {n_bytes / 2**20:.0f} MB, more than {MAX_BLOCK_BYTES >> 20}"
+                )
+                return [*problems, f"{text}; rewrite it: `gdal_translate -co TILED=YES`."]
         return problems
 
     def _file_problems(self) -> list[str]:
@@ -293,6 +322,11 @@ def _fits(value: float, dtype: str) -> bool:
         return True
     limits = np.iinfo(dtype)
     return float(value).is_integer() and limits.min <= value <= limits.max
+
+
+def _value_bytes(dtype: str) -> int:
+    # rasterio's name for what NumPy lacks, which is refused elsewhere
+    return 4 if dtype == "complex_int16" else np.dtype(dtype).itemsize
 
 
 def _geobox(shape: Sequence[int], transform: Affine, crs: str) -> GeoBox:

@@ -6,6 +6,9 @@ import unicodedata
 
 MAX_LENGTH = 48
 _SLUG = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_FOLDER = re.compile(r"[a-z][a-z0-9_-]{0,127}")
+_DEVICES = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
+"""No file may be called so on Windows."""
 
 
 def is_slug(text: str) -> bool:
@@ -14,6 +17,11 @@ def is_slug(text: str) -> bool:
     Lower case only, for two names that differ in case are one folder on some disks.
     """
     return _SLUG.fullmatch(text) is not None
+
+
+def is_folder(text: object) -> bool:
+    """Whether it can name a folder here and nothing elsewhere: a slug, or a scene's id, which may be longer."""
+    return isinstance(text, str) and _FOLDER.fullmatch(text) is not None
 
 
 def slug(text: str, *, prefix: str) -> str:
@@ -27,7 +35,7 @@ def slug(text: str, *, prefix: str) -> str:
     words = re.sub(r"[^a-z0-9_]+", "-", plain.lower().encode("ascii", "ignore").decode()).strip("-_")
     if lost or len(words) > MAX_LENGTH or not words:
         words = f"{_cut(words)}-{short_hash(text)}".strip("-")
-    return words if words[0].isalpha() else f"{prefix}-{words}"
+    return words if words[0].isalpha() and not _DEVICES.fullmatch(words) else f"{prefix}-{words}"
 
 
 def short_hash(text: str) -> str:

@@ -27,6 +27,8 @@ class RunSpec(BaseModel):
     """Paths, globs, directories or URLs, as the user gave them."""
     queries: tuple[Query, ...]
     models: Models = Models()
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts and buckets (`*.example.org` too) where STAC items may name files, besides those of `scenes`."""
     aoi: str | None = None
     """A vector file; pixels outside of it are not looked at."""
     bands: tuple[int, ...] | None = None

@@ -1,14 +1,15 @@
 """From names (a data set, models) to a trained prompter in a directory. What `t2s train` and its flow run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.model_names import find
 from pipeline.preflight import attempt
+from pipeline.texts import one_line, small_text, yaml_value
 from t2s_core.errors import BadInput
 from t2s_core.ports import Prompter, Segmenter
 from t2s_core.registry import (
@@ -54,15 +55,17 @@ class OpenedTraining:
 def read_settings(file: Path) -> TrainSettings:
     """Settings from YAML; unknown keys are refused. Raises `BadInput` with the first faults."""
     try:
-        return TrainSettings.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        return TrainSettings.model_validate(yaml_value(small_text(file)) or {})
     except OSError as error:
         raise BadInput(f"{file}: {error.strerror}; name a YAML file with settings such as `steps: 500`") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: not YAML: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
-        raise BadInput(
-            *(f"{file}: {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
-        ) from error
+        raise BadInput(*(f"{file}: {_where(e['loc'])}: {one_line(e['msg'])}" for e in error.errors())) from error
+    except ValueError as error:
+        raise BadInput(f"{file}: not YAML: {one_line(error)}") from error
+
+
+def _where(keys: Sequence[int | str]) -> str:
+    return ".".join(str(key)[:60] for key in keys) or "settings"
 
 
 def open_training(spec: TrainSpec) -> OpenedTraining:

@@ -20,7 +20,7 @@ def draw_tiff(path: Path, bands: NDArray[Any], **profile: Any) -> Path:
     shape = {"count": bands.shape[0], "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype.name}
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(path, "w", driver="GTiff", **{**shape, **defaults, **profile}) as file,
+        rasterio.open(path, "w", **{"driver": "GTiff", **shape, **defaults, **profile}) as file,
     ):
         file.write(bands)
         if "mask" in extras:

@@ -18,6 +18,10 @@ Out = Annotated[str, typer.Option("--out", "-o", help="Directory or fsspec URL f
 AoiFile = Annotated[str | None, typer.Option("--aoi", help="Vector file; only what lies in it is looked at.")]
 Bands = Annotated[str | None, typer.Option(help="Red, green, blue (e.g. 3,2,1), or one band.")]
 Nodata = Annotated[float | None, typer.Option(help="Value that means no data; overrides the files' own.")]
+AllowHosts = Annotated[
+    list[str] | None,
+    typer.Option("--allow-hosts", help="Host or bucket where STAC items may name files, e.g. *.example.org; repeat."),
+]
 PrompterName = Annotated[
     str, typer.Option("--prompter", help="bundled, champion, qwen_vl:PATH, openai_api:URL#MODEL, recorded:FILE.")
 ]

@@ -20,6 +20,7 @@ def plan(
     aoi: o.AoiFile = None,
     bands: o.Bands = None,
     nodata: o.Nodata = None,
+    allow_hosts: o.AllowHosts = None,
     prompter: o.PrompterName = "bundled",
     registry: o.Registry = None,
     segmenter: o.SegmenterName = "bundled",
@@ -55,7 +56,7 @@ def plan(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry, gsd=gsd, cog=cog,
         mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
-        first_look=first_look, batch_tiles=batch_tiles,
+        first_look=first_look, batch_tiles=batch_tiles, allow_hosts=allow_hosts or (),
     )  # fmt: skip
     _, looked = request.look()
     document = {

@@ -43,6 +43,7 @@ class Request:
     first_look: int | None = None
     batch_tiles: int = 8
     shard_px: int | None = None
+    allow_hosts: Sequence[str] = ()
 
     def look(self) -> tuple[RunSpec, Looked]:
         """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
@@ -65,6 +66,7 @@ class Request:
     ) -> RunSpec:
         return RunSpec(
             scenes=tuple(self.scenes),
+            allow_hosts=tuple(self.allow_hosts),
             queries=queries,
             models=Models(
                 prompter=addressed(self.prompter, self.registry),

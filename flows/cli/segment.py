@@ -37,6 +37,7 @@ def segment(
     aoi: o.AoiFile = None,
     bands: o.Bands = None,
     nodata: o.Nodata = None,
+    allow_hosts: o.AllowHosts = None,
     prompter: o.PrompterName = "bundled",
     registry: o.Registry = None,
     segmenter: o.SegmenterName = "bundled",
@@ -84,7 +85,7 @@ def segment(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd, cog,
         mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
-        first_look=first_look, batch_tiles=batch_tiles,
+        first_look=first_look, batch_tiles=batch_tiles, allow_hosts=allow_hosts or (),
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:

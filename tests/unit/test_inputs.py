@@ -75,9 +75,65 @@ def test_assets_elsewhere_keep_their_address_and_relative_ones_are_beside_the_it
         ("./a.tif", "memory://items/a.tif"),
     ):
         memory.pipe_file("/items/x.json", item(tmp_path / "x.json", {"a": {"href": href}}).read_bytes())
-        assert expand("memory://items/x.json").sources == [
+        assert expand("memory://items/x.json", ["bucket", "host"]).sources == [
             Source(expected, "S2A 33 UUU", "2024-05-01T08:20:30.500000Z")
         ]
+
+
+@pytest.mark.parametrize(
+    ("href", "why"),
+    [
+        ("https://169.254.169.254/latest/meta-data", "on 169.254.169.254, which you did not name; add --allow-hosts"),
+        ("http://localhost:8080/a.tif", "on localhost:8080, which you did not name"),
+        ("s3://other/a.tif", "on other, which you did not name"),
+        ("https://example.org@evil.net/a.tif", "holds a user's name"),
+        ("https://example.org\\@evil.net/a.tif", "readers of addresses"),
+        ("https://example.org/a.tif\n", "readers of addresses"),
+        ("zip://a.tif::https://example.org/a.zip", "zip:// is not opened"),
+        ("ssh://example.org/a.tif", "ssh:// is not opened"),
+        ("https://[/a.tif", "is no address"),
+        ("https://xample.org/a.tif", "did not name"),
+        ("https://data.example.org.evil.net/a.tif", "did not name"),
+    ],
+)
+def test_an_item_sends_nobody_to_hosts_that_the_user_did_not_name(tmp_path: Path, href: str, why: str) -> None:
+    given = item(tmp_path / "item.json", {"a": {"href": href, "type": COG}})
+    found = expand(str(given), ["example.org", "*.example.org"])
+    assert found.sources == []
+    ((_, problem),) = found.problems
+    assert why in problem
+    assert "\n" not in problem
+
+
+def test_hosts_are_allowed_by_name_by_pattern_and_by_being_asked_for(tmp_path: Path) -> None:
+    for href, hosts in (
+        ("https://example.org/a.tif", ["example.org"]),
+        ("https://EXAMPLE.org/a.tif", ["Example.org"]),
+        ("https://x.example.org/a.tif", ["*.example.org"]),
+        ("s3://anywhere/a.tif", ["*"]),
+    ):
+        given = item(tmp_path / "item.json", {"a": {"href": href, "type": COG}})
+        assert [source.href for source in expand(str(given), hosts).sources] == [href]
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/named/a.tif", draw_tiff(tmp_path / "a.tif", noise(3, 8, 8)).read_bytes())
+    given = item(tmp_path / "item.json", {"a": {"href": "memory://named/a.tif", "type": COG}})
+    assert len(resolve([str(given)]).problems) == 1
+    assert resolve([str(given)], allow_hosts=["named"]).problems == []
+    assert resolve([str(given), "memory://named/a.tif"]).problems == [], "the user named it elsewhere"
+
+
+@pytest.mark.parametrize(
+    "given", ["github://a:b@/c.tif", "zip://a.tif::s3://b/c.zip", "dask::file://x", "nonsense://a"]
+)
+def test_schemes_that_nobody_needs_are_not_opened(given: str) -> None:
+    ((_, problem),) = expand(given).problems
+    assert "is not opened" in problem or "readers of addresses" in problem
+
+
+def test_an_item_without_end_is_a_problem(tmp_path: Path) -> None:
+    with (tmp_path / "x.json").open("wb") as file:
+        file.truncate(2**30)
+    assert "more than 16 MB" in expand(str(tmp_path / "x.json")).problems[0][1]
 
 
 @pytest.mark.parametrize(

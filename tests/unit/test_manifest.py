@@ -42,6 +42,26 @@ def test_another_schema_version_is_refused_with_both_versions(store: Store) -> N
         read_manifest(store)
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"scenes": [{"scene_id": "../../x"}]}, "scene_id='../../x' names no folder of a run"),
+        ({"queries": [{"query_id": "a/../../b", "query": "x"}]}, "names no folder of a run"),
+        ({"queries": [{"query_id": 7, "query": "x"}]}, "names no folder of a run"),
+        ({"scenes": "x"}, "scenes is no list of entries"),
+        ({"scenes": [{"scene_id": "a"}]}, "is damaged: a scene has no 'bands'"),
+        ({"status": "<script>"}, "status '<script>' is none"),
+        ({"spec": {"scenes": ["a.tif"], "queries": [], "threshold": "high"}}, "threshold"),
+    ],
+)
+def test_what_it_says_cannot_lead_out_of_the_run(store: Store, changes: dict[str, object], why: str) -> None:
+    write_manifest(store, {"schema_version": SCHEMA_VERSION} | changes)
+    with pytest.raises(BadInput) as caught:
+        read_manifest(store)
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_run_ids_differ_and_sort_by_time() -> None:
     ids = [new_run_id() for _ in range(200)]
     assert ids == sorted(ids)

@@ -195,6 +195,13 @@ def test_what_users_and_models_wrote_is_only_text(run: tuple[Store, dict[str, An
     assert "{safe}" not in html.split("</head>")[1]
 
 
+def test_so_is_what_a_strange_manifest_has_for_numbers(run: tuple[Store, dict[str, Any]]) -> None:
+    store, manifest = run
+    queries = [{**query, "threshold": EVIL, "label": EVIL} for query in manifest["queries"]]
+    write_report(store, {**manifest, "queries": queries, "started": EVIL, "run_id": EVIL})
+    assert "<img src=x" not in written(store)[0]
+
+
 def test_pictures_are_small_and_transparent_outside_the_data(run: tuple[Store, dict[str, Any]]) -> None:
     scene = Scene.from_json(run[1]["scenes"][0])
     picture = quicklook(scene, IDENTITY, longest_px=100)

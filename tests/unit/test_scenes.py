@@ -1,8 +1,10 @@
 """Headers become scenes; every problem is listed."""
 
+import html
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -17,8 +19,14 @@ from tiffs import UTM, draw_tiff, noise, scene_of
 
 from pipeline.pixels import UnreadablePixels, open_scene
 from pipeline.scenes import NodataRule, Scene, _geobox, resolve
-from pipeline.slugs import is_slug, slug
+from pipeline.slugs import is_folder, is_slug, slug
 
+HOSTILE_NAMES = [
+    "../../x", "..", ".", "/etc/passwd", "C:\\x", "a\\..\\b", "con", "NUL", "aux.tif", "com1", "a\0b", "%2e%2e%2f",
+    "\u202egpj.exe", "\uff0e\uff0e\uff0fx", "\u2025\u2044x", "a\nb", "<b>", "'; DROP TABLE x; --", "$(id)", "`id`",
+    "%s", "{0.__class__}", "-rf", "\ud800", "",
+]  # fmt: skip
+WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(10))}
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 
 
@@ -153,7 +161,7 @@ def test_scenes_come_from_any_fsspec_url(tmp_path: Path) -> None:
         with open_scene(scene) as dataset:
             assert (dataset.read() == noise(3, 8, 8)).all()
     assert problems_of("memory://scenes/b.tif") == ["no such object; check the address."]
-    assert "Protocol not known" in problems_of("nonsense://a.tif")[0]
+    assert "nonsense:// is not opened" in problems_of("nonsense://a.tif")[0]
 
 
 @pytest.mark.parametrize(
@@ -177,6 +185,25 @@ def test_slugs_of_any_text_are_slugs_and_stay_what_they_are(text: str) -> None:
     made = slug(text, prefix="q")
     assert is_slug(made)
     assert slug(made, prefix="q") == made
+
+
+@given(st.text() | st.sampled_from(HOSTILE_NAMES), st.sampled_from(["s", "q"]))
+def test_a_slug_is_one_folder_below_its_own_on_any_system(text: str, prefix: str) -> None:
+    made = slug(text, prefix=prefix)
+    assert is_folder(made)
+    assert PurePosixPath("out", made).parts == ("out", made)
+    assert PureWindowsPath("out", made).parts == ("out", made)
+    assert made.split(".")[0].upper() not in WINDOWS_DEVICES
+    assert made == html.escape(made) == quote(made, safe="")
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_ids_of_stac_items_are_slugs_of_what_they_say(tmp_path: Path, name: str) -> None:
+    draw_tiff(tmp_path / "a.tif", noise(3, 8, 8))
+    entry = {"type": "Feature", "stac_version": "1.0.0", "id": name, "assets": {"a": {"href": "a.tif"}}}
+    (tmp_path / "item.json").write_text(json.dumps(entry))
+    (scene,) = resolve([str(tmp_path / "item.json")]).scenes
+    assert is_folder(scene.scene_id)
 
 
 def test_slugs_stay_readable_and_apart() -> None:

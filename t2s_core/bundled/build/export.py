@@ -24,7 +24,7 @@ def export_prompter(checkpoint: Path, target: Path) -> None:
     """The averaged weights of `prompter.pt` as a directory that `from_pretrained` loads."""
     tokenizer = make_tokenizer()
     model = prompter_model.make_model(tokenizer)
-    model.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["average"])
     model.generation_config.do_sample = False
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -41,7 +41,7 @@ def export_prompter(checkpoint: Path, target: Path) -> None:
 def export_segmenter(checkpoint: Path, target: Path) -> None:
     """The averaged weights of `segmenter.pt` as a directory that `from_pretrained` loads."""
     model = segmenter_model.make_model()
-    model.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["average"])
     _save(model, target)
     square = {"height": SIDE_PX, "width": SIDE_PX}
     low = {"height": segmenter_model.MASK_PX, "width": segmenter_model.MASK_PX}

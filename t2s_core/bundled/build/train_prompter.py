@@ -222,7 +222,7 @@ class Training:
         self.average = {key: value.clone() for key, value in self.trainee.model.state_dict().items()}
         self.step, self.minutes = 0, 0.0
         if self.file.exists():
-            state = torch.load(self.file, map_location=device)
+            state = torch.load(self.file, map_location=device, weights_only=True)
             self.trainee.load_state_dict(state["trainee"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.average, self.step, self.minutes = state["average"], state["step"], state["minutes"]

@@ -96,7 +96,7 @@ class Training:
         self.average = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.step, self.minutes = 0, 0.0
         if self.file.exists():
-            state = torch.load(self.file, map_location=device)
+            state = torch.load(self.file, map_location=device, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.head.load_state_dict(state["head"])
             self.optimiser.load_state_dict(state["optimiser"])
