@@ -377,3 +377,23 @@ def test_validate_exits_1_where_something_is_wrong_and_2_where_there_is_no_run(
     code, text, err = here("validate", tmp_path / "none", "--json")
     assert (code, text) == (2, "")
     assert "no run.json is here" in err
+
+
+def test_an_item_may_name_another_host_only_where_that_is_allowed(
+    here: Command, models: Models, tmp_path: Path
+) -> None:
+    item = tmp_path / "item.json"
+    href = "http://127.0.0.1:9/elsewhere.tif"
+    document = {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "id": "i",
+        "properties": {},
+        "assets": {"a": {"href": href}},
+    }
+    item.write_text(json.dumps(document))
+    given = ["plan", item, *arguments(models, item, tmp_path / "out")[1:-3], "--json"]
+    problems = [json.loads(here(*given, *allowed)[1])["problems"] for allowed in ([], ["--allow-hosts", "127.0.0.1:9"])]
+    assert "--allow-hosts" in problems[0][0]["problem"]
+    assert problems[1]
+    assert "--allow-hosts" not in problems[1][0]["problem"]  # it is asked, and nobody is at home
