@@ -30,7 +30,7 @@ from pipeline.scenes import Scene
 from pipeline.seams import BlockSeams, SeamCount, block_seams, seam_check
 from pipeline.sources import Sources, read_sources, sources_touching
 from pipeline.stitch import CERTAIN, NOBODY_LOOKED, stitch_window, threshold_mask
-from pipeline.storage import Store
+from pipeline.storage import Store, storage_options
 from pipeline.tiling import TileGrid, TileKey, Window
 from pipeline.work import Workers
 from t2s_core.errors import BadInput, ContractError
@@ -219,7 +219,9 @@ def _write_overview(task: _Overview) -> None:
 
 def _zarr_store(store: Store, path: str = "") -> LocalStore | FsspecStore:
     name = f"{FOLDER}/{path}".rstrip("/")
-    return LocalStore(store.path(name)) if store.is_local else FsspecStore.from_url(store.href(name))
+    return LocalStore(store.path(name)) if store.is_local else FsspecStore.from_url(
+        store.href(name), storage_options=storage_options(store.url)
+    )
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -4,9 +4,10 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
 
 from pipeline import publish, stages
-from pipeline.committed import Committed
+from pipeline.committed import Committed, committed
 from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
 from pipeline.stages import RunContext, StageReceipt
@@ -22,6 +23,8 @@ def segment_scene(
     plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
 ) -> StageReceipt:
     """See `pipeline.stages.segment_scene`."""
+    if task_run.run_count > 1:  # what the first try committed is not done twice
+        state = committed(context.store, plan, context.spec.queries)
     return stages.segment_scene(plan, state, context, workers, progress)
 
 
