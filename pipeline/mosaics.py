@@ -219,8 +219,10 @@ def _write_overview(task: _Overview) -> None:
 
 def _zarr_store(store: Store, path: str = "") -> LocalStore | FsspecStore:
     name = f"{FOLDER}/{path}".rstrip("/")
-    return LocalStore(store.path(name)) if store.is_local else FsspecStore.from_url(
-        store.href(name), storage_options=storage_options(store.url)
+    return (
+        LocalStore(store.path(name))
+        if store.is_local
+        else FsspecStore.from_url(store.href(name), storage_options=storage_options(store.url))
     )
 
 

@@ -30,7 +30,7 @@ from pipeline.report import write_report
 from pipeline.results import TileStatus
 from pipeline.spec import RunSpec
 from pipeline.stages import RunContext, StageReceipt
-from pipeline.storage import Store, store_errors
+from pipeline.storage import store_errors
 from pipeline.timings import timings
 from pipeline.tolerance import Tolerance
 from pipeline.work import Workers
@@ -92,7 +92,7 @@ def run_region(
 def fail(
     prepared: Prepared, manifest: dict[str, Any], plans: Sequence[ScenePlan], error: Exception, start_s: float
 ) -> None:
-    """Say in run.json what an invocation died of, and how far it came. `start_s`: `time.perf_counter()` at its start."""
+    """Say in run.json what an invocation died of and how far it came. `start_s`: `time.perf_counter()` at its start."""
     store, queries = prepared.store, prepared.spec.queries
     try:
         _add_tallies(manifest, [committed(store, plan, queries).tally(plan.scene.scene_id) for plan in plans])

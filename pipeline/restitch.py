@@ -13,8 +13,8 @@ from pipeline.prepare import linking_problems
 from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
 from pipeline.queries import Mode
-from pipeline.report import NAME as REPORT
 from pipeline.region import Outcome, conclude, fail, query_entries
+from pipeline.report import NAME as REPORT
 from pipeline.spec import RunSpec
 from pipeline.stages import RunContext
 from pipeline.status import plans_of, prepared_of

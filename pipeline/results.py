@@ -187,7 +187,9 @@ def read_results(store: Store, name: str, *, keys: frozenset[str] | None = None,
     try:
         table = pq.read_table(io.BytesIO(data), schema=SCHEMA, page_checksum_verification=True)
     except _UNREADABLE as error:
-        raise MachineFault(f"{store.href(name)} is damaged ({error}); delete it and run the same command again") from error
+        raise MachineFault(
+            f"{store.href(name)} is damaged ({error}); delete it and run the same command again"
+        ) from error
     if keys is not None:
         table = table.filter(pc.is_in(table["key"], pa.array(sorted(keys), pa.string())))
     for row in table.to_pylist():

@@ -11,8 +11,8 @@ from pipeline.manifest import RunStatus, read_manifest
 from pipeline.normalise import Stretch
 from pipeline.plan import ModelVersions, ScenePlan
 from pipeline.prepare import Prepared, scene_plan
-from pipeline.region import total_counts
 from pipeline.reasons import grouped
+from pipeline.region import total_counts
 from pipeline.scenes import Problem, Scene
 from pipeline.spec import RunSpec
 from pipeline.storage import Store

@@ -14,7 +14,6 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-
 _S3_CONFIG: dict[str, Any] = {
     "connect_timeout": 10,
     "read_timeout": 60,  # of silence, not of the whole

@@ -1,4 +1,4 @@
-"""How many failed tile-queries a run bears before it ends early: a dead server fails a million of them as fast as one."""
+"""How many failed tile-queries a run bears before it ends early: a dead server fails a million as fast as one."""
 
 import re
 import threading

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from distributed import CancelledError, Client, as_completed
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from t2s_core.errors import MachineFault
@@ -80,7 +80,7 @@ class DaskWorkers:
                 yield future.result()
         except KilledWorker as error:
             raise MachineFault(
-                f"{error.allowed_failures + 1} Dask workers died one after the other of the same task: too little memory "
+                f"{error.allowed_failures + 1} Dask workers died one after the other of one task: too little memory "
                 "for the models, or a fault of the machine; see the system's log, then run the same command again"
             ) from error
         except (CancelledError, CommClosedError) as error:

@@ -68,9 +68,9 @@ def main() -> None:
         print(f"failed: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except store_errors() as error:
-        reason = " ".join(str(error).split())
-        print(f"failed: {type(error).__name__}: {reason}; what was finished is kept, the same command goes on from there",
-              file=sys.stderr)  # noqa: T201
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        way_out = "what was finished is kept, the same command goes on from there"
+        print(f"failed: {reason}; {way_out}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)  # noqa: T201

@@ -1,4 +1,4 @@
-"""`kill -9` of a worker, of the command and of the scheduler, at any moment: the same command goes on, and ends alike."""
+"""`kill -9` of a worker, of the command and of the scheduler, at any moment; the same command ends alike."""
 
 import time
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_a_run_survives(
 ) -> None:
     expected, whole_s = undisturbed
     out, after_s = tmp_path / "out", moment(seed, whole_s)
-    print(f"seed {seed}: {victim} dies after {after_s:.2f} of {whole_s:.2f} s")  # noqa: T201 -- to repeat a trial
+    print(f"seed {seed}: {victim} dies after {after_s:.2f} of {whole_s:.2f} s")
     with cluster(2) as dask:
         command = region.start(out, dask, tmp_path / "first.log")
         time.sleep(after_s)

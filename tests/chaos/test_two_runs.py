@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_of_runs_that_start_in_the_same_millisecond_one_gets_the_lease(
     held_by = sorted(times for times in said if isinstance(times, list))
     assert held_by, said
     # a racer that was late may hold it after another, never at the same time
-    assert all(before[1] <= after[0] for before, after in zip(held_by, held_by[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(held_by))
     for refusal in (text for text in said if isinstance(text, str)):
         assert "is at work here (process " in refusal
         assert "\n" not in refusal

@@ -72,7 +72,7 @@ def test_when_every_object_s_first_write_fails_each_rerun_goes_on_where_the_last
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_disk_that_is_full_in_the_middle(seed: int, spec: RunSpec, expected: dict[str, Any], out: str) -> None:
     n_writes = random.Random(seed).randrange(60)
-    print(f"seed {seed}: room for {n_writes} writes")  # noqa: T201 -- to repeat a trial
+    print(f"seed {seed}: room for {n_writes} writes")
     with faulty(full_after(n_writes)):
         try:
             run(spec, out)
@@ -145,9 +145,7 @@ def test_a_damaged_tile_result_is_said_put_aside_and_computed_anew(
     notes = Notes()
     outcome = run(spec, store.url, progress=notes)
     assert (outcome.status, outcome.computed) == (RunStatus.SUCCESS, lost)
-    assert notes.said == [
-        f"{store.url}/{name} is damaged: put aside in damaged/, what it held is open again"
-    ]
+    assert notes.said == [f"{store.url}/{name} is damaged: put aside in damaged/, what it held is open again"]
     assert outcome.manifest["history"][-1]["damaged"] == [name]
     assert store.read(f"damaged/{name}") == rubbish
     assert others.items() <= tiles(store.url).items()

@@ -135,7 +135,10 @@ def test_a_run_that_was_silent_for_too_long_says_that_another_took_over(store: S
 
 def test_a_damaged_lease_is_bad_input_and_says_where_it_is(store: Store) -> None:
     store.write(lease.NAME, b'{"run_id": "r')
-    with pytest.raises(BadInput, match="lease.json is damaged; delete it if no run is at work there"), held(store, "r1"):
+    with (
+        pytest.raises(BadInput, match=r"lease\.json is damaged; delete it if no run is at work there"),
+        held(store, "r1"),
+    ):
         pytest.fail("nobody knows whether a run is at work")
 
 
