@@ -95,6 +95,7 @@ def fail(
     """Say in run.json what an invocation died of and how far it came. `start_s`: `time.perf_counter()` at its start."""
     store, queries = prepared.store, prepared.spec.queries
     try:
+        store.remove(REPORT)  # where run.json alone could not be written
         _add_tallies(manifest, [committed(store, plan, queries).tally(plan.scene.scene_id) for plan in plans])
     except store_errors():  # perhaps what it died of; `t2s status` counts once the storage is back
         manifest["counts"] = {}
@@ -125,8 +126,8 @@ def conclude(
     manifest["timings"]["stages_s"]["objects"] = round(time.perf_counter() - objects_start_s, 3)
     _end(manifest, status_of(manifest["counts"], prepared), start_s)
     _compare(manifest, rates)
-    write_report(prepared.store, manifest)
     publish_run(prepared.store, manifest, receipts)
+    write_report(prepared.store, manifest)  # says how the run ended, so nothing but run.json may follow
     write_manifest(prepared.store, manifest)  # last: a run that says SUCCESS has everything
     computed = sum(r.computed for r in receipts if r.stage == "segment")
     return Outcome(RunStatus(manifest["status"]), manifest, computed)
