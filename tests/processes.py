@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 PRELOADED = ("preloaded",)
 
@@ -22,9 +25,11 @@ PRELOADED = ("preloaded",)
 @cache
 def _forking() -> Any:
     context = multiprocessing.get_context("forkserver")
-    # The server is a process of its own, which knows no sys.path of ours: pytest put tests/ into it.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path]))
     context.set_forkserver_preload(list(PRELOADED))
+    with pytest.MonkeyPatch.context() as patch:
+        # The server is a process of its own, which knows no sys.path of ours: pytest put tests/ into it.
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        forkserver.ensure_running()
     return context
 
 
