@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 SEED ?= 0
+T2S_CHAOS_TRIALS ?= 20
+T2S_CHAOS_SEED ?= 0
 
-.PHONY: setup demo test check fuzz bench peers lock clean
+.PHONY: setup demo test check fuzz chaos bench peers lock clean
 
 setup: $(VENV)/.installed
 
@@ -21,6 +23,9 @@ demo: setup  ## draw a small region, ask questions of it, score the answers
 
 test: setup  ## all tests that this machine can run; the others say why they skip
 	$(BIN)/python -m pytest -n 2
+
+chaos: setup  ## T2S_CHAOS_TRIALS=50 kills, full disks and bad networks of each kind; seeds are printed
+	T2S_CHAOS_TRIALS=$(T2S_CHAOS_TRIALS) T2S_CHAOS_SEED=$(T2S_CHAOS_SEED) $(BIN)/python -m pytest tests/chaos -rA --timeout=900
 
 check: setup  ## style, types, layers
 	$(BIN)/ruff format --check .

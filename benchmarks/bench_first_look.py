@@ -55,7 +55,7 @@ def _run(seed: int, size_px: int, factor: int | None) -> Run:
         found = score_demo(store, manifest, seconds=manifest["timings"]["wall_s"])
         status = {}
         for scene in manifest["scenes"]:
-            index = read_index(store, store.names(f"tiles/{scene['scene_id']}/1", ".parquet")).to_pylist()
+            index = read_index(store, store.names(f"tiles/{scene['scene_id']}/1", ".parquet"))[0].to_pylist()
             status |= {(scene["scene_id"], r["row"], r["col"], r["query_id"]): r["status"] for r in index}
     workers_s = manifest["timings"]["workers_s"]
     scores = {name: found[name] for name in ("giou", "precision", "no_target_accuracy")}

@@ -115,7 +115,7 @@ def _rewrite(store: Store, side: int) -> float:
 
 
 def _index(store: Store) -> pa.Table:
-    return read_index(store, batch_names(store, "drawn"))
+    return read_index(store, batch_names(store, "drawn"))[0]
 
 
 def _peak_mb(side: int) -> float:

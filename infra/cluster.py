@@ -19,6 +19,9 @@ def client_for(cluster: str = LOCAL, *, n_workers: int | None = None) -> Iterato
     """
     from distributed import Client, LocalCluster
 
+    # A lost scheduler is our caller's to report, in a line; Dask's own account of it is pages long.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    # Not the default client: small reads of ours by way of Dask arrays need no cluster, and outlive one that is lost.
     # `closing`, for a client's own context belongs to the thread that enters it, and here another one may leave it.
     if cluster == LOCAL:
         # One thread per worker: an engine is not thread-safe, and GDAL datasets may not cross threads.
@@ -31,11 +34,11 @@ def client_for(cluster: str = LOCAL, *, n_workers: int | None = None) -> Iterato
                 memory_limit=0,  # Dask would kill a worker for the size of its models
                 silence_logs=logging.ERROR,
             ) as local,
-            closing(Client(local)) as client,
+            closing(Client(local, set_as_default=False)) as client,
         ):
             yield client
         return
     if "://" not in cluster:
         raise ValueError(f"cluster {cluster!r} is neither `local` nor an address such as tcp://host:8786")
-    with closing(Client(cluster, timeout=30)) as client:
+    with closing(Client(cluster, timeout=30, set_as_default=False)) as client:
         yield client

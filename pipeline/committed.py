@@ -28,7 +28,9 @@ class Committed:
     """One row per wanted and committed result: columns of `results.read_index`; `query_id` is the plan's."""
     n_wanted: int
     batches: frozenset[str] = field(repr=False)
-    """Names of all committed batches that were looked at."""
+    """Names of all committed batches that were looked at, but for damaged ones."""
+    damaged: frozenset[str] = frozenset()
+    """Names of objects that are no whole tile results: what they held counts as not computed."""
 
     def of_query(self, query: Query) -> pa.Table:
         """The rows of one query."""
@@ -110,7 +112,7 @@ def committed(
     failures anew, which may put other results into a batch of the same name.
     """
     names = frozenset(batch_names(store, plan.scene.scene_id))
-    index = read_index(store, sorted(names if earlier is None else names - earlier.batches))
+    index, damaged = read_index(store, sorted(names if earlier is None else names - earlier.batches))
     if earlier is not None:
         index = pa.concat_tables([earlier.index, index]).unify_dictionaries()
     chosen: list[int] = []
@@ -132,7 +134,8 @@ def committed(
     taken = index.take(pa.array(np.array(chosen, np.int64)[order]))
     # A query may have been renamed since: its text, and so its key, is the same.
     ids = pa.array([query_ids[i] for i in order], pa.string()).dictionary_encode()
-    return Committed(taken.set_column(taken.schema.get_field_index("query_id"), "query_id", ids), n_wanted, names)
+    index = taken.set_column(taken.schema.get_field_index("query_id"), "query_id", ids)
+    return Committed(index, n_wanted, names - damaged, damaged)
 
 
 def _keys(plan: ScenePlan, tile: PlannedTile, queries: Sequence[Query]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -17,6 +17,9 @@ from pipeline.publish import publish_scene
 from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
 from pipeline.work import Stopped, Timed, Workers
 
+DAMAGED = "damaged"
+"""The folder of a run's directory for tile results that are no whole objects."""
+
 Stage = Callable[[ScenePlan, Committed, RunContext, Workers, Progress], StageReceipt]
 
 
@@ -43,6 +46,8 @@ class SceneOutcome:
     tally: Tally
     receipts: Sequence[StageReceipt]
     """One for each stage."""
+    damaged: frozenset[str] = frozenset()
+    """Names of tile results that were found damaged and put aside; what they held was computed anew."""
 
 
 def conduct(
@@ -96,6 +101,11 @@ def _scene(  # noqa: PLR0917 -- called through an executor, which passes by posi
     queries = context.spec.queries
     receipts = []
     state = committed(context.store, plan, queries)
+    damaged = state.damaged
+    for name in sorted(damaged):
+        # Before anything is computed: the same batch may be committed again under the same name.
+        context.store.put_aside(name, DAMAGED)
+        progress.note(f"{context.store.href(name)} is damaged: put aside in {DAMAGED}/, what it held is open again")
 
     def run(stage: Stage) -> None:
         timed = Timed(workers, stop)
@@ -108,4 +118,4 @@ def _scene(  # noqa: PLR0917 -- called through an executor, which passes by posi
         state = committed(context.store, plan, queries, earlier=None if context.retry_failed else state)
     for stage in (stages.stitch, stages.vectorise, stages.publish):
         run(stage)
-    return SceneOutcome(plan.scene.scene_id, state.tally(plan.scene.scene_id), receipts)
+    return SceneOutcome(plan.scene.scene_id, state.tally(plan.scene.scene_id), receipts, damaged)

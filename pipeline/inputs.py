@@ -3,7 +3,6 @@
 import glob
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +14,12 @@ import fsspec
 from pipeline.acquired import utc
 from pipeline.addresses import asset_problem, host_of, scheme_problem
 from pipeline.rasters import is_url
+from pipeline.storage import store_errors
 
 _TIFF_SUFFIXES = {".tif", ".tiff"}
 _ITEM_SUFFIXES = {".json", ".geojson"}
 _COULD_BE_RASTERS = ("image/tiff", "image/vnd.stac.geotiff", "image/jp2")
 _BEST_ROLES = ("visual", "data")
-_CLIENT_ERRORS = (
-    ("botocore.exceptions", "BotoCoreError"),
-    ("botocore.exceptions", "ClientError"),
-    ("aiohttp", "ClientError"),
-    ("gcsfs.retry", "HttpError"),
-    ("google.auth.exceptions", "GoogleAuthError"),
-    ("azure.core.exceptions", "AzureError"),
-    ("paramiko.ssh_exception", "SSHException"),
-)
-"""Module and name of what clients raise that is no OSError."""
 _MAX_ITEM_BYTES = 16 * 2**20
 
 
@@ -81,15 +71,6 @@ def expand(given: str, allowed_hosts: Sequence[str] = ()) -> Expanded:
         except store_errors() as error:
             problems.append((href, f"cannot be read: {_one_line(error)}; check the address and the credentials."))
     return Expanded(sources, problems)
-
-
-def store_errors() -> tuple[type[Exception], ...]:
-    """What listing and reading a store raises where the store or the way to it is at fault, and not we are.
-
-    Clients raise kinds of their own beside OSError. A client that nobody has imported has raised nothing.
-    """
-    of_clients = [getattr(sys.modules.get(module), name, None) for module, name in _CLIENT_ERRORS]
-    return (OSError, *(kind for kind in of_clients if kind is not None))
 
 
 def _names_item(href: str) -> bool:

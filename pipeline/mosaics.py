@@ -25,7 +25,7 @@ from pipeline.overviews import halve_by_maximum, halve_by_mean
 from pipeline.results import TileStatus
 from pipeline.scenes import Scene
 from pipeline.stitch import CERTAIN, NOBODY_LOOKED
-from pipeline.storage import Store
+from pipeline.storage import Store, storage_options
 from pipeline.tiling import Window
 from pipeline.work import Workers
 from t2s_core.errors import BadInput, ContractError
@@ -215,7 +215,11 @@ def _write_overview(task: _Overview) -> None:
 
 def _zarr_store(store: Store, path: str = "") -> LocalStore | FsspecStore:
     name = f"{FOLDER}/{path}".rstrip("/")
-    return LocalStore(store.path(name)) if store.is_local else FsspecStore.from_url(store.href(name))
+    return (
+        LocalStore(store.path(name))
+        if store.is_local
+        else FsspecStore.from_url(store.href(name), storage_options=storage_options(store.url))
+    )
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

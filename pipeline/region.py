@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import lease
-from pipeline.committed import Tally
-from pipeline.conduct import DIRECT, SceneOutcome, Stages, conduct
+from pipeline.committed import Tally, committed
+from pipeline.conduct import DAMAGED, DIRECT, SceneOutcome, Stages, conduct
 from pipeline.manifest import (
     SCHEMA_VERSION,
     RunStatus,
@@ -25,12 +25,14 @@ from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
 from pipeline.publish import publish_run
 from pipeline.rates import Rates
+from pipeline.report import NAME as REPORT
 from pipeline.report import write_report
 from pipeline.results import TileStatus
 from pipeline.spec import RunSpec
 from pipeline.stages import RunContext, StageReceipt
-from pipeline.storage import Store
+from pipeline.storage import store_errors
 from pipeline.timings import timings
+from pipeline.tolerance import Tolerance
 from pipeline.work import Workers
 
 
@@ -66,7 +68,7 @@ def run_region(
     store, run_id = prepared.store, new_run_id()
     with lease.held(store, run_id):
         if fresh:
-            for folder in ("tiles", "masks.zarr", "features", "objects", "cog", "stac", "checksums"):
+            for folder in ("tiles", "masks.zarr", "features", "objects", "cog", "stac", "checksums", DAMAGED):
                 store.remove(folder)
         earlier = None if fresh else read_manifest(store)
         started, start_s = now(), time.perf_counter()
@@ -74,18 +76,29 @@ def run_region(
         plans = plan_scenes(prepared, known, workers)
         manifest = _manifest(prepared, plans, run_id, earlier, started)
         write_manifest(store, manifest)
+        store.remove(REPORT)  # of an earlier end: until this one ends, nothing has an end to report
         digest = manifest["history"][-1]["spec_digest"]
-        context = RunContext(store, prepared.spec, run_id, digest, device=device, retry_failed=retry_failed)
+        n_total = len(prepared.spec.queries) * sum(sum(plan.counts().values()) for plan in plans)
+        tolerance = Tolerance(prepared.spec.max_failed, n_total)
+        context = RunContext(store, prepared.spec, run_id, digest, device, retry_failed, tolerance)
         try:
             outcomes = conduct(plans, context, stages, workers, progress, at_once=scenes_at_once)
             return conclude(prepared, manifest, outcomes, start_s, rates=rates)
         except Exception as error:
-            fail(store, manifest, error, start_s)
+            fail(prepared, manifest, plans, error, start_s)
             raise
 
 
-def fail(store: Store, manifest: dict[str, Any], error: Exception, start_s: float) -> None:
-    """Say in run.json what an invocation died of. `start_s`: `time.perf_counter()` at its start."""
+def fail(
+    prepared: Prepared, manifest: dict[str, Any], plans: Sequence[ScenePlan], error: Exception, start_s: float
+) -> None:
+    """Say in run.json what an invocation died of and how far it came. `start_s`: `time.perf_counter()` at its start."""
+    store, queries = prepared.store, prepared.spec.queries
+    try:
+        store.remove(REPORT)  # where run.json alone could not be written
+        _add_tallies(manifest, [committed(store, plan, queries).tally(plan.scene.scene_id) for plan in plans])
+    except store_errors():  # perhaps what it died of; `t2s status` counts once the storage is back
+        manifest["counts"] = {}
     _end(manifest, RunStatus.FAILED, start_s, error=f"{type(error).__name__}: {error}")
     write_manifest(store, manifest)
 
@@ -113,8 +126,8 @@ def conclude(
     manifest["timings"]["stages_s"]["objects"] = round(time.perf_counter() - objects_start_s, 3)
     _end(manifest, status_of(manifest["counts"], prepared), start_s)
     _compare(manifest, rates)
-    write_report(prepared.store, manifest)
     publish_run(prepared.store, manifest, receipts)
+    write_report(prepared.store, manifest)  # says how the run ended, so nothing but run.json may follow
     write_manifest(prepared.store, manifest)  # last: a run that says SUCCESS has everything
     computed = sum(r.computed for r in receipts if r.stage == "segment")
     return Outcome(RunStatus(manifest["status"]), manifest, computed)
@@ -200,10 +213,7 @@ def _add_outcome(
     outcomes: Sequence[SceneOutcome],
     receipts: Sequence[StageReceipt],
 ) -> None:
-    tallies = [outcome.tally for outcome in outcomes]
-    manifest["counts"] = total_counts(tallies)
-    manifest["failures"] = [dict(f) for tally in tallies for f in tally.failures]
-    manifest["unparsable"] = [dict(f) for tally in tallies for f in tally.unparsable]
+    _add_tallies(manifest, [outcome.tally for outcome in outcomes])
     features: Counter[str] = Counter({q.query_id: 0 for q in prepared.spec.queries})
     for receipt in receipts:
         features.update(receipt.details.get("features", {}))
@@ -217,7 +227,14 @@ def _add_outcome(
     manifest["history"][-1] |= {
         "computed": sum(r.computed for r in segmented),
         "n_tokens": sum(r.details["n_tokens"] for r in segmented),
+        "damaged": sorted(name for outcome in outcomes for name in outcome.damaged),
     }
+
+
+def _add_tallies(manifest: dict[str, Any], tallies: Sequence[Tally]) -> None:
+    manifest["counts"] = total_counts(tallies)
+    manifest["failures"] = [dict(f) for tally in tallies for f in tally.failures]
+    manifest["unparsable"] = [dict(f) for tally in tallies for f in tally.unparsable]
 
 
 def _compare(manifest: dict[str, Any], rates: Rates | None) -> None:

@@ -14,6 +14,7 @@ from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
 from pipeline.queries import Mode
 from pipeline.region import Outcome, conclude, fail, query_entries
+from pipeline.report import NAME as REPORT
 from pipeline.spec import RunSpec
 from pipeline.stages import RunContext
 from pipeline.status import plans_of, prepared_of
@@ -63,11 +64,13 @@ def restitch(
         write_manifest(store, manifest)
         digest = manifest["history"][-1]["spec_digest"]
         prepared, context = prepared_of(manifest, store), RunContext(store, spec, run_id, digest)
+        store.remove(REPORT)
+        plans = plans_of(manifest, store)
         try:
-            outcomes = conduct(plans_of(manifest, store), context, _LATER, workers, progress, at_once=scenes_at_once)
+            outcomes = conduct(plans, context, _LATER, workers, progress, at_once=scenes_at_once)
             return conclude(prepared, manifest, outcomes, start_s)
         except Exception as error:
-            fail(store, manifest, error, start_s)
+            fail(prepared, manifest, plans, error, start_s)
             raise
 
 

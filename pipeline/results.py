@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 
 from pipeline.storage import Store
 from pipeline.tiling import TileKey, Window
+from t2s_core.errors import MachineFault
 from t2s_core.masks import QuantisedLogits
 
 SCHEMA_VERSION = "1"
 _INDEX = ("key", "level", "row", "col", "query_id", "status", "reason")
 _REPEATING = pa.dictionary(pa.int32(), pa.string())
 _READERS = 16
+_UNREADABLE = (ValueError, OSError, pa.ArrowException)
+"""What pyarrow raises for bytes that are no whole Parquet file, or one of other columns."""
 
 _PROMPT = pa.struct(
     [("box_tile_px", pa.list_(pa.float32(), 4)), ("points_tile_px", pa.list_(pa.list_(pa.float32(), 2)))]
@@ -137,7 +140,10 @@ def write_batch(store: Store, name: str, results: Sequence[TileResult]) -> None:
     table = pa.Table.from_pylist([_to_row(r, compress, packed.get(id(r.valid))) for r in results], schema=SCHEMA)
     sink = io.BytesIO()
     # a handful of rows: dictionaries and statistics would be larger than what they save
-    pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_statistics=False)
+    # checksums: bytes that change on a disk later must not become another mask
+    pq.write_table(
+        table, sink, compression="zstd", use_dictionary=False, write_statistics=False, write_page_checksum=True
+    )
     store.write(name, sink.getvalue())
 
 
@@ -146,20 +152,29 @@ def batch_names(store: Store, scene_id: str) -> list[str]:
     return store.names(f"tiles/{scene_id}", ".parquet")
 
 
-def read_index(store: Store, names: Sequence[str]) -> pa.Table:
+def read_index(store: Store, names: Sequence[str]) -> tuple[pa.Table, frozenset[str]]:
     """Columns key, level, row, col, query_id, status, reason of committed batches, plus `batch` (the object's name).
 
-    What repeats is dictionary-encoded: a region's index has millions of rows.
+    And the names of those that are no whole tile results. Commits are atomic, so such an object was damaged from
+    outside, and nothing is known of what it held. What repeats is dictionary-encoded: a region's index has millions of
+    rows.
     """
     schema = pa.schema([_indexed(SCHEMA.field(name)) for name in _INDEX] + [pa.field("batch", _REPEATING)])
 
-    def read(name: str) -> pa.Table:
-        table = pq.read_table(io.BytesIO(store.read(name)), columns=list(_INDEX))
-        return table.append_column("batch", pa.repeat(name, table.num_rows)).cast(schema)
+    def read(name: str) -> pa.Table | None:
+        data = store.read(name)  # what this raises is the storage's fault, not the object's
+        try:
+            table = pq.read_table(io.BytesIO(data), columns=list(_INDEX), page_checksum_verification=True)
+            return table.append_column("batch", pa.repeat(name, table.num_rows)).cast(schema)
+        except _UNREADABLE:
+            return None
 
     # Mostly waiting for a bucket: many at once, in the order of their names.
     with ThreadPoolExecutor(_READERS) as readers:
-        return pa.concat_tables([schema.empty_table(), *readers.map(read, names)]).unify_dictionaries().combine_chunks()
+        tables = dict(zip(names, readers.map(read, names), strict=True))
+    whole = [table for table in tables.values() if table is not None]
+    damaged = frozenset(name for name, table in tables.items() if table is None)
+    return pa.concat_tables([schema.empty_table(), *whole]).unify_dictionaries().combine_chunks(), damaged
 
 
 def _indexed(field: pa.Field) -> pa.Field:
@@ -167,8 +182,14 @@ def _indexed(field: pa.Field) -> pa.Field:
 
 
 def read_results(store: Store, name: str, *, keys: frozenset[str] | None = None, scene_id: str) -> Iterator[TileResult]:
-    """Rows of one batch; only those named by `keys` where given."""
-    table = pq.read_table(io.BytesIO(store.read(name)), schema=SCHEMA)
+    """Rows of one batch; only those named by `keys` where given. Raises `MachineFault` where it is damaged."""
+    data = store.read(name)
+    try:
+        table = pq.read_table(io.BytesIO(data), schema=SCHEMA, page_checksum_verification=True)
+    except _UNREADABLE as error:
+        raise MachineFault(
+            f"{store.href(name)} is damaged ({error}); delete it and run the same command again"
+        ) from error
     if keys is not None:
         table = table.filter(pc.is_in(table["key"], pa.array(sorted(keys), pa.string())))
     for row in table.to_pylist():

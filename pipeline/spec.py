@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.blocks import CHUNK_PX, MAX_SHARD_PX
 from pipeline.queries import FeatureRules, Mode, Query
+from pipeline.tolerance import PATTERN
 
 
 class Models(BaseModel):
@@ -61,6 +62,8 @@ class RunSpec(BaseModel):
     """Go on without scenes that preflight refuses; the run is then PARTIAL."""
     max_unparsable: float = Field(default=0.02, ge=0, le=1)
     """Share of unparsable tile-queries above which the run is PARTIAL."""
+    max_failed: str | None = Field(default=None, pattern=PATTERN)
+    """Failed tile-queries above which the run ends early and is FAILED: a count (`200`) or a share of all (`5%`)."""
 
     def threshold_of(self, query: Query) -> float:
         """The query's own threshold, else the run's."""

@@ -17,10 +17,12 @@ from pipeline.plan import IsDone, IsIrrelevant, ScenePlan, nothing
 from pipeline.progress import Progress
 from pipeline.provenance import trace
 from pipeline.queries import Query
+from pipeline.results import TileStatus
 from pipeline.spec import RunSpec
 from pipeline.stitching import planned_tiles, stitch_scene_query
 from pipeline.storage import Store
 from pipeline.task_sizes import TaskSizes
+from pipeline.tolerance import Tolerance
 from pipeline.work import Workers
 from pipeline.worker import BatchReceipt, SegmentTask, run_batches
 
@@ -40,6 +42,7 @@ class RunContext:
     device: str = "auto"
     """Where the models run: `auto`, `cpu`, `cuda` or `cuda:N`. Changes speed, not the plan."""
     retry_failed: bool = False
+    tolerance: Tolerance = field(default_factory=lambda: Tolerance(None, 0))
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ class StageReceipt:
 def segment_scene(
     plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
 ) -> StageReceipt:
-    """Answer every tile-query of a scene that is not committed yet. `state`: what was, before."""
+    """Answer every tile-query of a scene that is not committed yet. `state`: what was, before.
+
+    Raises `TooManyFailed`, which ends the run: what is at work by then is still committed, nothing more is started.
+    """
     start_s, looked, queries = time.perf_counter(), _Tally(), context.spec.queries
     is_irrelevant: IsIrrelevant = nothing
     if plan.first_look is not None and state.n_open(retry_failed=context.retry_failed):
@@ -101,6 +107,8 @@ def _segment(
     is_irrelevant: IsIrrelevant = nothing,
 ) -> _Tally:
     tally = _Tally()
+    if not context.retry_failed:
+        context.tolerance.count(state.counts()[TileStatus.FAILED.value])
     n_open = state.n_open(retry_failed=context.retry_failed)
     advance = progress.start(name, plan.scene.scene_id, state.n_wanted, state.n_wanted - n_open)
     sizes = TaskSizes(-(-n_open // (context.spec.batch_tiles * len(context.spec.queries))), lambda: workers.threads)
@@ -114,6 +122,7 @@ def _segment(
             tally.n_tiles += receipt.n_tiles
             tally.seconds.update(_worker_seconds(receipt))
             advance(n)
+            context.tolerance.count(receipt.statuses[TileStatus.FAILED.value])
     return tally
 
 
@@ -214,6 +223,7 @@ def _tasks(
                 device=context.device,
                 run_id=context.run_id,
                 scene_fault=plan.fault,
+                retry_failed=context.retry_failed,
             )
 
 

@@ -11,6 +11,7 @@ from pipeline.manifest import RunStatus, read_manifest
 from pipeline.normalise import Stretch
 from pipeline.plan import ModelVersions, ScenePlan
 from pipeline.prepare import Prepared, scene_plan
+from pipeline.reasons import grouped
 from pipeline.region import total_counts
 from pipeline.scenes import Problem, Scene
 from pipeline.spec import RunSpec
@@ -26,14 +27,18 @@ def run_status(out_url: str) -> dict[str, Any]:
         raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
     plans = plans_of(manifest, store)
     queries = RunSpec(**manifest["spec"]).queries
-    tallies = [committed(store, plan, queries).tally(plan.scene.scene_id) for plan in plans]
+    states = [committed(store, plan, queries) for plan in plans]
+    tallies = [state.tally(plan.scene.scene_id) for plan, state in zip(plans, states, strict=True)]
+    failures = [f for tally in tallies for f in tally.failures]
     return {
         "status": _status(manifest, store).value,
         "run_id": manifest["run_id"],
         "tile_queries": total_counts(tallies),
-        "failures": [f for tally in tallies for f in tally.failures],
+        "failures": failures,
+        "failure_reasons": grouped(failures),
         "unparsable": [f for tally in tallies for f in tally.unparsable],
         "skipped_scenes": manifest["skipped_scenes"],
+        "damaged": sorted(name for state in states for name in state.damaged),
         "error": manifest.get("error"),
     }
 

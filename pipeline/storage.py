@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,43 @@ from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+_S3_CONFIG: dict[str, Any] = {
+    "connect_timeout": 10,
+    "read_timeout": 60,  # of silence, not of the whole
+    "retries": {"mode": "standard", "max_attempts": 6},  # after 5xx, throttling, resets; up to 20 s between them
+}
+"""botocore's own defaults give up after 4 tries of its legacy mode, which knows fewer faults."""
+_CLIENT_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("aiohttp", "ClientError"),
+    ("gcsfs.retry", "HttpError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("azure.core.exceptions", "AzureError"),
+    ("paramiko.ssh_exception", "SSHException"),
+)
+"""Module and name of what clients raise that is no OSError."""
+
+
+def storage_options(url: str) -> dict[str, Any]:
+    """What a filesystem is opened with: patience, where its client has a setting for it.
+
+    What the user says in fsspec's own configuration (`FSSPEC_S3_CONFIG_KWARGS`, `~/.config/fsspec`) goes before it.
+    """
+    if not url.startswith(("s3://", "s3a://")):
+        return {}
+    own = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    return {"config_kwargs": {**_S3_CONFIG, **own}}
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """What a store raises where it or the way to it is at fault, and not we are.
+
+    Clients raise kinds of their own beside OSError. A client that nobody has imported has raised nothing.
+    """
+    of_clients = [getattr(sys.modules.get(module), name, None) for module, name in _CLIENT_ERRORS]
+    return (OSError, *(kind for kind in of_clients if kind is not None))
 
 
 @dataclass(frozen=True)
@@ -29,12 +67,12 @@ class Store:
     @cached_property
     def fs(self) -> Any:  # noqa: ANN401 -- fsspec ships no types
         """The fsspec filesystem."""
-        return fsspec.core.url_to_fs(self.url)[0]
+        return fsspec.core.url_to_fs(self.url, **storage_options(self.url))[0]
 
     @cached_property
     def root(self) -> str:
         """The URL as the filesystem spells it."""
-        return str(fsspec.core.url_to_fs(self.url)[1])
+        return str(fsspec.core.url_to_fs(self.url, **storage_options(self.url))[1])
 
     @property
     def is_local(self) -> bool:
@@ -96,6 +134,7 @@ class Store:
             return
         with _beside(Path(self.path(name))) as temporary:
             shutil.copyfile(source, temporary)
+            _sync(temporary)
             temporary.replace(self.path(name))
 
     def download(self, name: str, target: Path) -> None:
@@ -117,6 +156,11 @@ class Store:
         found = (str(path)[start:] for path in self.fs.find(self.path(folder)))
         return sorted(n for n in found if n.endswith(suffix) and not n.rsplit("/", 1)[-1].startswith("."))
 
+    def put_aside(self, name: str, folder: str) -> None:
+        """Move an object into a folder below the root, where its name is kept."""
+        self.write(f"{folder}/{name}", self.read(name))
+        self.remove(name)
+
     def remove(self, name: str) -> None:
         """Delete one object or a folder with all that is in it; nothing happens where there is none."""
         if self.fs.exists(self.path(name)):
@@ -135,7 +179,11 @@ def _beside(target: Path) -> Iterator[Path]:
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
+    path.write_bytes(data)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Bytes first, name second: a power cut between them must not leave a whole name on half an object."""
+    with path.open("rb") as file:
         os.fsync(file.fileno())

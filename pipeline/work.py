@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol, TypeVar
 
-from distributed import Client, as_completed
+from distributed import CancelledError, Client, as_completed
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker
 
 from t2s_core.errors import MachineFault
 
@@ -57,9 +59,9 @@ class DaskWorkers:
         return max(1, n_threads)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """See `Workers.map`. Raises `MachineFault` where no worker is connected."""
+        """See `Workers.map`. Raises `MachineFault` where no worker is connected, or scheduler or workers are lost."""
         pending = iter(items)
-        running = as_completed([], with_results=False)
+        running = as_completed([], loop=self._client.loop, with_results=False)
         n_running = 0
         try:
             while True:
@@ -76,6 +78,13 @@ class DaskWorkers:
                 future = next(running)
                 n_running -= 1
                 yield future.result()
+        except KilledWorker as error:
+            raise MachineFault(
+                f"{error.allowed_failures + 1} Dask workers died one after the other of one task: too little memory "
+                "for the models, or a fault of the machine; see the system's log, then run the same command again"
+            ) from error
+        except (CancelledError, CommClosedError) as error:
+            raise MachineFault("the Dask scheduler is gone; start it anew, then run the same command again") from error
         finally:
             running.clear()
 

@@ -16,7 +16,7 @@ from pipeline.normalise import Stretch
 from pipeline.plan import Ask, Batch, ModelVersions, PlannedTile
 from pipeline.read import TilePixels
 from pipeline.reading import ReadBatch, read_batches
-from pipeline.results import MaskRecord, PromptRecord, TileResult, TileStatus, write_batch
+from pipeline.results import MaskRecord, PromptRecord, TileResult, TileStatus, read_index, write_batch
 from pipeline.scenes import Scene
 from pipeline.storage import Store
 from pipeline.threads import ahead, behind
@@ -45,6 +45,8 @@ class SegmentTask:
     run_id: str
     scene_fault: str = ""
     """See `ScenePlan.fault`."""
+    retry_failed: bool = False
+    """Compute batches anew that are committed, for some of their tile-queries failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,24 @@ def run_batches(task: SegmentTask) -> list[BatchReceipt]:
 
     While the models answer one batch, on the calling thread, the next ones are read and the ones before are committed.
     Returns when all are committed, in their order. Raises what a commit raises; what came before it stays committed.
+    A task may be given again where its worker died: what that one had committed is not done again.
     """
+    found = [] if task.retry_failed else [batch for batch in task.batches if task.store.exists(batch.name)]
+    if found:
+        task = replace(task, batches=tuple(batch for batch in task.batches if batch not in found))
+    before = [_done_before(task.store, batch) for batch in found]
+    return before + (_run_open(task) if task.batches else [])
+
+
+def _done_before(store: Store, batch: Batch) -> BatchReceipt:
+    index, damaged = read_index(store, [batch.name])
+    if damaged:
+        raise MachineFault(f"{store.href(batch.name)} is damaged; run the same command again")
+    statuses = Counter(index["status"].cast("string").to_pylist())
+    return BatchReceipt(batch.name, len(batch.tiles), statuses, 0, *(0.0,) * 8)
+
+
+def _run_open(task: SegmentTask) -> list[BatchReceipt]:
     reading = read_batches(task.scene, task.batches, task.tile_px, task.stretch, fault=task.scene_fault)
     receipts: list[tuple[BatchReceipt, Future[float]]] = []
     before_s = time.perf_counter()

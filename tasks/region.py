@@ -4,17 +4,32 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import task_run
 
 from pipeline import publish, stages
-from pipeline.committed import Committed
+from pipeline.committed import Committed, committed
 from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
 from pipeline.stages import RunContext, StageReceipt
+from pipeline.tolerance import TooManyFailed
 from pipeline.work import Workers
+
 
 # Stages know from committed objects what is done; Prefect's cache would not notice a change below the task. They are
 # idempotent, so a retry costs only what was not committed.
-_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 1, "retry_delay_seconds": 5}
+def _may_help(task: Any, task_run: Any, state: State[Any]) -> bool:  # noqa: ANN401, ARG001 -- as Prefect calls it
+    """Whether to try again: not where a run was told to end early. `state`: its data is what the task raised."""
+    return not isinstance(state.data, TooManyFailed)
+
+
+_OPTIONS: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": 1,
+    "retry_delay_seconds": 5,
+    "retry_condition_fn": _may_help,
+}
 
 
 @task(name="segment-scene", task_run_name="segment {plan.scene.scene_id}", **_OPTIONS)
@@ -22,6 +37,8 @@ def segment_scene(
     plan: ScenePlan, state: Committed, context: RunContext, workers: Workers, progress: Progress
 ) -> StageReceipt:
     """See `pipeline.stages.segment_scene`."""
+    if task_run.run_count > 1:  # what the first try committed is not done twice
+        state = committed(context.store, plan, context.spec.queries)
     return stages.segment_scene(plan, state, context, workers, progress)
 
 

@@ -17,7 +17,7 @@ from tiny_models import sam_model, save_segmenter
 from pipeline.features import read_features
 from pipeline.mosaics import open_mosaic
 from pipeline.prepare import prepare, sampled_stretch
-from pipeline.progress import Silent
+from pipeline.progress import Progress, Silent
 from pipeline.queries import parse_queries
 from pipeline.region import Outcome, run_region
 from pipeline.spec import Models, RunSpec
@@ -76,8 +76,10 @@ def spec_of(models: Models, *scenes: Path, queries: Iterable[str] = (WATER,), **
     )
 
 
-def run(spec: RunSpec, out: Path | str, workers: Workers | None = None, **options: Any) -> Outcome:
-    return run_region(prepare(spec, str(out)), workers or InProcess(), Silent(), device="cpu", **options)
+def run(
+    spec: RunSpec, out: Path | str, workers: Workers | None = None, progress: Progress | None = None, **options: Any
+) -> Outcome:
+    return run_region(prepare(spec, str(out)), workers or InProcess(), progress or Silent(), device="cpu", **options)
 
 
 class DyingWorkers:

@@ -53,6 +53,11 @@ def main() -> None:
     """Run the command. A problem that the user can mend is a line each and exit code 2, never a traceback."""
     from t2s_core.errors import BadInput, MachineFault
 
+    def store_errors() -> tuple[type[Exception], ...]:
+        from pipeline.storage import store_errors  # only once something has been raised: `t2s --help` is instant
+
+        return store_errors()
+
     try:
         app()
     except BadInput as error:
@@ -61,6 +66,11 @@ def main() -> None:
         sys.exit(2)
     except MachineFault as error:
         print(f"failed: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    except store_errors() as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        way_out = "what was finished is kept, the same command goes on from there"
+        print(f"failed: {reason}; {way_out}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)  # noqa: T201

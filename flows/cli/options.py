@@ -54,6 +54,9 @@ FeatureMode = Annotated[
 MinArea = Annotated[float, typer.Option("--min-area-m2", help="Leave out features that are smaller.")]
 Simplify = Annotated[float, typer.Option("--simplify-m", help="Draw outlines with fewer corners, about this far off.")]
 MaxUnparsable = Annotated[float, typer.Option(help="Share of unusable answers above which the run is partial.")]
+MaxFailed = Annotated[
+    str | None, typer.Option("--max-failed", help="End early above so many failures: a count, or a share as in 5%.")
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad-scenes", help="Go on without scenes that cannot be used.")]
 Cog = Annotated[bool, typer.Option("--cog", help="Deliver masks and probabilities as COGs too.")]
 ShardPx = Annotated[

@@ -12,6 +12,7 @@ from pipeline.prepare import Looked, look
 from pipeline.queries import FeatureRules, Query, feature_rules, parse_queries
 from pipeline.scenes import Problem
 from pipeline.spec import Models, RunSpec
+from pipeline.tolerance import checked_max_failed
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Request:
     batch_tiles: int = 8
     shard_px: int | None = None
     allow_hosts: Sequence[str] = ()
+    max_failed: str | None = None
 
     def look(self) -> tuple[RunSpec, Looked]:
         """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
@@ -52,8 +54,10 @@ class Request:
         rules, of_rules = attempt("--mode", lambda: feature_rules(self.mode, self.min_area_m2, self.simplify_m))
         levels, of_levels = attempt("--levels", lambda: numbers("--levels", self.levels))
         shard_px, of_shards = attempt("--shard-px", lambda: checked_shard_px(self.shard_px))
+        max_failed, of_failed = attempt("--max-failed", lambda: checked_max_failed(self.max_failed))
         spec = self._spec(queries or (), bands, levels or (1,), rules or FeatureRules(), shard_px)
-        earlier = [*of_queries, *of_bands, *of_levels, *of_rules, *of_shards, *self._share_problems()]
+        spec = spec.model_copy(update={"max_failed": max_failed})
+        earlier = [*of_queries, *of_bands, *of_levels, *of_rules, *of_shards, *self._share_problems(), *of_failed]
         return spec, look(spec, self.out, earlier=earlier)
 
     def _spec(

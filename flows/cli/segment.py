@@ -53,6 +53,7 @@ def segment(
     min_area_m2: o.MinArea = 0.0,
     simplify_m: o.Simplify = 0.0,
     max_unparsable: o.MaxUnparsable = 0.02,
+    max_failed: o.MaxFailed = None,
     skip_bad_scenes: o.SkipBad = False,
     cog: o.Cog = False,
     shard_px: o.ShardPx = None,
@@ -86,6 +87,7 @@ def segment(
         tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd, cog,
         mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
         first_look=first_look, batch_tiles=batch_tiles, allow_hosts=allow_hosts or (),
+        max_failed=max_failed,
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:

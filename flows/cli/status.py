@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections import Counter
 from typing import Annotated
 
 import typer
 
 from flows.cli import options as o
+
+_MAX_REASONS = 20
 
 
 def status(
@@ -19,6 +20,7 @@ def status(
     Example:
       t2s status results --json
     """
+    from pipeline.reasons import grouped
     from pipeline.status import run_status
 
     document = run_status(out)
@@ -34,9 +36,15 @@ def status(
             typer.echo(f"  {count:>8} {name}")
     if document["error"]:
         typer.echo(f"ended by {document['error']}")
-    for title in ("failures", "unparsable"):
-        reasons = Counter((f["scene_id"], f["reason"]) for f in document[title])
-        for (scene_id, reason), count in reasons.most_common(20):
-            typer.echo(f"{title}: {count} x {scene_id}: {reason}")
+    for title, groups in (
+        ("failed", document["failure_reasons"]),
+        ("unparsable", grouped(document["unparsable"])),
+    ):
+        for group in groups[:_MAX_REASONS]:
+            typer.echo(f"{title}: {group['count']} x {group['reason']} (e.g. {group['example_tile']})")
+        if len(groups) > _MAX_REASONS:
+            typer.echo(f"{title}: {len(groups) - _MAX_REASONS} more reasons; --json has them all")
+    for name in document["damaged"]:
+        typer.echo(f"damaged: {name}; the next run puts it aside and computes anew what it held")
     for skipped in document["skipped_scenes"]:
         typer.echo(f"skipped: {skipped['href']}: {skipped['problem']}")

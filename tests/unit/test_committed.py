@@ -118,3 +118,16 @@ def test_reasons_name_scene_tile_and_query(store: Store) -> None:
     assert committed(store, PLAN, [ROADS]).reasons("alpha", TileStatus.FAILED) == [
         {"scene_id": "alpha", "tile": "alpha/1/0/1", "query_id": "roads", "reason": "no disk"}
     ]
+
+
+def test_a_damaged_object_holds_nothing_and_is_read_again_once_it_is_whole(store: Store) -> None:
+    write_batch(store, "tiles/alpha/1/a.parquet", [row(LEFT, WATER, TileStatus.OK)])
+    whole = store.read("tiles/alpha/1/a.parquet")
+    write_batch(store, "tiles/alpha/1/b.parquet", [row(RIGHT, WATER, TileStatus.OK)])
+    store.write("tiles/alpha/1/a.parquet", whole[:-5])
+    state = committed(store, PLAN, [WATER])
+    assert state.damaged == {"tiles/alpha/1/a.parquet"}
+    assert (state.counts()["ok"], state.counts()["pending"]) == (1, 1)
+    store.write("tiles/alpha/1/a.parquet", whole)
+    later = committed(store, PLAN, [WATER], earlier=state)
+    assert (later.counts()["ok"], later.damaged) == (2, frozenset())

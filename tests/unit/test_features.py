@@ -92,7 +92,7 @@ def make(
     results = [answer(scene, query, grids[1], r, c) for r in range(grids[1].rows) for c in range(grids[1].cols)]
     name = f"tiles/{scene.scene_id}/1/{query.query_id}.parquet"
     write_batch(store, name, results)
-    index = read_index(store, [name])
+    index = read_index(store, [name])[0]
     stitch_scene_query(
         store,
         scene,

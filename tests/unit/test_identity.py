@@ -103,7 +103,7 @@ def published(
     scene = Scene("s", "/none.tif", "etag", geobox, (1, 2, 3), "uint8", NodataRule("none"), None, warped=False)
     results = ideal(grid, instances)
     write_batch(store, "tiles/s/1/a.parquet", results)
-    index = read_index(store, ["tiles/s/1/a.parquet"])
+    index = read_index(store, ["tiles/s/1/a.parquet"])[0]
     common = {"index": index, "grids": {1: grid}, "workers": InProcess(), "fingerprint": "f"}
     planned = planned_tiles({1: grid}, [result.tile for result in results])
     stitch_scene_query(store, scene, query, threshold=0.5, planned=planned, layout=layout, **common)

@@ -15,7 +15,7 @@ import pytest
 from pipeline import lease
 from pipeline.lease import STALE_S, Lease, held, read_lease
 from pipeline.storage import Store
-from t2s_core.errors import BadInput
+from t2s_core.errors import BadInput, MachineFault
 
 
 @pytest.fixture
@@ -108,4 +108,48 @@ def test_it_is_renewed_while_the_body_runs(store: Store, monkeypatch: pytest.Mon
     monkeypatch.setattr(lease, "_write", write_and_tell)
     with held(store, "r1"):
         assert renewed.wait(60)
+    assert read_lease(store) is None
+
+
+def test_two_runs_in_one_process_keep_each_other_out(store: Store) -> None:
+    with (
+        held(store, "r1"),
+        pytest.raises(BadInput, match="run r1 is at work here"),
+        held(store, "r2"),
+    ):
+        pytest.fail("two runs in one directory")
+    assert read_lease(store) is None
+
+
+def test_a_lease_of_a_dead_namesake_of_this_process_is_taken_over(store: Store) -> None:
+    leave(store, pid=os.getpid())  # as after the restart of a container
+    with held(store, "r1"):
+        pass
+
+
+def test_a_run_that_was_silent_for_too_long_says_that_another_took_over(store: Store) -> None:
+    with pytest.raises(MachineFault, match="another one took over"), held(store, "r1"):
+        other = leave(store)
+    assert read_lease(store) == other
+
+
+def test_a_damaged_lease_is_bad_input_and_says_where_it_is(store: Store) -> None:
+    store.write(lease.NAME, b'{"run_id": "r')
+    with (
+        pytest.raises(BadInput, match=r"lease\.json is damaged; delete it if no run is at work there"),
+        held(store, "r1"),
+    ):
+        pytest.fail("nobody knows whether a run is at work")
+
+
+def test_a_put_that_arrived_though_its_answer_was_lost_is_ours(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = Store.create
+
+    def lossy(self: Store, name: str, data: bytes) -> bool:
+        create(self, name, data)
+        return create(self, name, data)  # a client repeats what had no answer
+
+    monkeypatch.setattr(Store, "create", lossy)
+    with held(store, "r1"):
+        assert read_lease(store) is not None
     assert read_lease(store) is None

@@ -68,7 +68,7 @@ def commit_tiles(store: Store, results: list[TileResult]) -> pa.Table:
     for start in range(0, len(results), 3):
         names.append(f"tiles/alpha/1/{start}.parquet")
         write_batch(store, names[-1], results[start : start + 3])
-    return read_index(store, names)
+    return read_index(store, names)[0]
 
 
 def all_answers(grids: dict[int, TileGrid]) -> list[TileResult]:

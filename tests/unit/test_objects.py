@@ -64,7 +64,7 @@ def make(
     )  # fmt: skip
     name = f"tiles/{scene.scene_id}/1/a.parquet"
     write_batch(store, name, [result])
-    common = {"index": read_index(store, [name]), "grids": grids, "workers": InProcess(), "fingerprint": "f"}
+    common = {"index": read_index(store, [name])[0], "grids": grids, "workers": InProcess(), "fingerprint": "f"}
     stitch_scene_query(
         store, scene, QUERY, threshold=0.5, planned=planned_tiles(grids, [result.tile]), layout=Layout(32, None, 64),
         **common,

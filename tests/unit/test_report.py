@@ -92,7 +92,7 @@ def run_scene(store: Store, scene: Scene) -> None:
         results = [answer(scene, query, grids[1], r, c) for r, c in tiles]
         name = f"tiles/{scene.scene_id}/1/{query.query_id}.parquet"
         write_batch(store, name, results)
-        common: dict[str, Any] = {"index": read_index(store, [name]), "grids": grids, "workers": InProcess()}
+        common: dict[str, Any] = {"index": read_index(store, [name])[0], "grids": grids, "workers": InProcess()}
         planned = planned_tiles(grids, [r.tile for r in results])
         stitch_scene_query(
             store, scene, query, threshold=0.5, planned=planned, fingerprint="f", layout=Layout(block_px=512), **common

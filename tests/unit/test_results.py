@@ -116,7 +116,7 @@ def test_only_wanted_keys_are_read(store: Store) -> None:
 
 def test_the_index_names_each_row_and_its_batch(tmp_path: object) -> None:
     store = Store.at(str(tmp_path))
-    assert read_index(store, batch_names(store, "alpha")).num_rows == 0
+    assert read_index(store, batch_names(store, "alpha"))[0].num_rows == 0
     write_batch(
         store, "tiles/alpha/1/a.parquet", [result("a"), result("b", status=TileStatus.FAILED, reason="no disk")]
     )
@@ -124,7 +124,7 @@ def test_the_index_names_each_row_and_its_batch(tmp_path: object) -> None:
     write_batch(store, "tiles/alphabet/1/d.parquet", [result("d")])
     names = batch_names(store, "alpha")
     assert names == ["tiles/alpha/1/a.parquet", "tiles/alpha/4/c.parquet"]
-    rows = read_index(store, names).to_pylist()
+    rows = read_index(store, names)[0].to_pylist()
     assert [(r["key"], r["level"], r["row"], r["col"], r["status"], r["reason"]) for r in rows] == [
         ("a", 1, 2, 3, "ok", ""),
         ("b", 1, 2, 3, "failed", "no disk"),

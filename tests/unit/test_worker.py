@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,28 @@ def test_tokens_are_counted(scene: Scene, tmp_path: Path, prompter: ScriptedProm
     prompter.reply = lambda requests: [RawReply(BOX, truncated=False, n_tokens=7) for _ in requests]  # type: ignore[method-assign]
     receipts = run_batches(task_of(scene, Store.at(str(tmp_path / "out"))))
     assert [r.n_tokens for r in receipts] == [7 * r.statuses[TileStatus.OK] for r in receipts]
+
+
+def test_a_task_that_is_given_again_does_only_what_its_first_worker_had_not_committed(
+    scene: Scene, tmp_path: Path, prompter: ScriptedPrompter
+) -> None:
+    store = Store.at(str(tmp_path / "out"))
+    task = task_of(scene, store, n=3)
+    first = run_batches(replace(task, batches=task.batches[1:2]))  # then it died
+    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in batch_names(store, scene.scene_id)}
+    receipts = run_batches(task)
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before} == before
+    assert sorted(r.name for r in receipts) == sorted(b.name for b in task.batches)
+    (found,) = (r for r in receipts if r.name == first[0].name)
+    assert (found.statuses, found.wall_s) == (first[0].statuses, 0.0)
+
+
+def test_who_retries_failures_computes_committed_batches_anew(
+    scene: Scene, tmp_path: Path, prompter: ScriptedPrompter
+) -> None:
+    store = Store.at(str(tmp_path / "out"))
+    task = replace(task_of(scene, store, n=1), retry_failed=True)
+    run_batches(task)
+    before = (tmp_path / "out" / task.batches[0].name).stat().st_mtime_ns
+    run_batches(task)
+    assert (tmp_path / "out" / task.batches[0].name).stat().st_mtime_ns > before
