@@ -5,6 +5,7 @@ child groups `2`, `4`, ... . Every chunk (every shard, where sharded) has exactl
 the first write.
 """
 
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _STATE = "t2s:state"
 FINGERPRINT = "t2s:fingerprint"
 """Attribute of a group: the hash of all that determines it."""
 _RASTERS = ("probability", "mask")
+_PARENTS = threading.Lock()
+"""Groups that scenes share are made by one thread at a time: of two that find none, one would fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,9 @@ def create(
     `coverage`: by level, (tile rows, tile columns) of codes into `COVERAGE`. `attributes`: JSON, kept on the group.
     """
     target = _zarr_store(store)
-    zarr.open_group(target, mode="a", zarr_format=3)
-    zarr.open_group(target, path=scene.scene_id, mode="a", zarr_format=3)
+    with _PARENTS:
+        zarr.open_group(target, mode="a", zarr_format=3)
+        zarr.open_group(target, path=scene.scene_id, mode="a", zarr_format=3)
     factors = overview_factors(scene.shape, layout.chunk_px)
     group = zarr.create_group(
         target,

@@ -47,8 +47,12 @@ class InProcess:
 class DaskWorkers:
     """Runs on a Dask cluster with a bounded number of items in flight, so that a plan of any size stays a generator."""
 
-    def __init__(self, client: Client, *, in_flight_per_worker: int = 3) -> None:
-        """`client` is connected already; `in_flight_per_worker` keeps workers busy without flooding the scheduler."""
+    def __init__(self, client: Client, *, in_flight_per_worker: int = 3, patience_s: float = 30.0) -> None:
+        """`client` is connected already; `in_flight_per_worker` keeps workers busy without flooding the scheduler.
+
+        `patience_s`: how long to wait where no worker is connected.
+        """
+        self._patience_s = patience_s
         self._client = client
         self._per_worker = in_flight_per_worker
 
@@ -90,8 +94,15 @@ class DaskWorkers:
 
     def _limit(self) -> int:
         n_threads: int = sum(self._client.nthreads().values())
-        if n_threads == 0:
-            raise MachineFault("no Dask worker is connected; start workers, or run without --cluster")
+        if n_threads == 0:  # they may be late, or on their way back from a fall
+            try:
+                self._client.wait_for_workers(1, timeout=self._patience_s)
+            except TimeoutError as error:
+                raise MachineFault(
+                    f"no Dask worker is connected, nor came within {self._patience_s:g} s; start workers, "
+                    "or run without --cluster"
+                ) from error
+            n_threads = self.threads
         return n_threads * self._per_worker
 
 

@@ -352,7 +352,7 @@ def test_segment_with_cogs_and_shards_then_validate_then_export(
     assert mask["chunk_grid"]["configuration"]["chunk_shape"] == [1024, 1024]
     assert mask["codecs"][0]["name"] == "sharding_indexed"
     code, text, _ = here("validate", out)
-    assert (code, text.count("ok  ")) == (0, 15)
+    assert (code, text.count("ok  ")) == (0, 16)
     code, text, _ = here("validate", out, "--json")
     document = json.loads(text)
     assert (code, document["ok"]) == (0, True)

@@ -16,10 +16,11 @@ from shapely.affinity import translate
 
 from pipeline.burn import in_scene_px
 from pipeline.features import Provenance, read_features, vectorise_scene_query
-from pipeline.mosaics import Layout, open_mosaic, planned_tiles, stitch_scene_query
+from pipeline.mosaics import Layout, open_mosaic
 from pipeline.queries import FeatureRules, Mode, Query
 from pipeline.results import read_index, write_batch
 from pipeline.scenes import NodataRule, Scene
+from pipeline.stitching import planned_tiles, stitch_scene_query
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid
 from pipeline.vectorise import Piece

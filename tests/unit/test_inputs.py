@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiffs import draw_tiff, noise
 
-from pipeline import inputs
+from pipeline import addresses, inputs
 from pipeline.inputs import Expanded, Source, expand
 from pipeline.scenes import resolve
 
@@ -200,6 +200,7 @@ class FaultyFileSystem(MemoryFileSystem):
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> type[FaultyFileSystem]:
     fsspec.register_implementation("faulty", FaultyFileSystem, clobber=True)
+    monkeypatch.setattr(addresses, "SCHEMES", (*addresses.SCHEMES, "faulty"))
     return FaultyFileSystem
 
 
@@ -267,7 +268,9 @@ def test_a_bug_is_not_taken_for_a_problem_of_the_listing(
         expand("faulty://bucket/scenes")
 
 
-def test_an_address_that_nothing_opens() -> None:
+def test_an_address_that_nothing_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "nonsense:// is not opened; use a path" in expand("nonsense://host/a.tif").problems[0][1]
+    monkeypatch.setattr(addresses, "SCHEMES", (*addresses.SCHEMES, "nonsense"))
     assert "cannot be opened: Protocol not known: nonsense" in expand("nonsense://host/a.tif").problems[0][1]
     assert "is no JSON" in expand_of("[" * 100_000).problems[0][1]
 

@@ -1,5 +1,10 @@
 """Mosaics as independent readers see them, and the proof that no chunk has two writers."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import odc.geo.xr  # noqa: F401 -- registers `.odc`
 import pyarrow as pa
@@ -16,7 +21,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from pipeline.blocks import blocks, check_single_writer
-from pipeline.mosaics import COVERAGE, Layout, open_mosaic
+from pipeline.mosaics import COVERAGE, Layout, create, open_mosaic
 from pipeline.overviews import halve_by_maximum, halve_by_mean
 from pipeline.queries import Query
 from pipeline.results import MaskRecord, TileResult, TileStatus, read_index, write_batch
@@ -283,3 +288,16 @@ def test_other_filesystems_than_the_local_disk(store: Store) -> None:
     receipt = stitch(memory, scene, all_answers(grids), grids)
     assert (open_mosaic(memory, "alpha", "water")["mask"].values == 1).sum() == receipt.target_px
     assert stitch(memory, scene, [], grids).reused
+
+
+def test_scenes_that_begin_at_the_same_time_share_their_parent(tmp_path: Path) -> None:
+    store, start = Store.at(str(tmp_path)), threading.Barrier(8)
+
+    def make(number: int) -> None:
+        scene = replace(scene_of(40, 40), scene_id=f"s{number}")
+        start.wait()
+        create(store, scene, "q", {}, attributes={}, fingerprint="f", layout=Layout())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, range(8)))
+    assert len(list((tmp_path / "masks.zarr").glob("s*/q/zarr.json"))) == 8

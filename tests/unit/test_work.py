@@ -113,4 +113,13 @@ def test_no_worker_at_all_is_a_machine_fault() -> None:
         Client(cluster) as client,
         pytest.raises(MachineFault, match="no Dask worker is connected"),
     ):
-        list(DaskWorkers(client).map(square, [1]))
+        list(DaskWorkers(client, patience_s=0.2).map(square, [1]))
+
+
+def test_a_late_worker_is_waited_for() -> None:
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        threading.Timer(0.5, cluster.scale, [1]).start()
+        assert list(DaskWorkers(client).map(square, [3])) == [9]
