@@ -19,7 +19,7 @@ from peers import PYTHON, missing_peer
 from rasterio.windows import Window as RasterioWindow
 
 from pipeline.normalise import Stretch, scene_stretch
-from pipeline.plan import Batch, ModelVersions, ScenePlan, grids_for
+from pipeline.plan import Batch, ModelVersions, ScenePlan, grids_for, nothing
 from pipeline.queries import Query
 from pipeline.reading import read_batches
 from pipeline.scenes import Scene, resolve
@@ -84,7 +84,7 @@ def _draw(path: Path, side: int) -> None:
 def _batches(scene: Scene, stretch: Stretch) -> tuple[Batch, ...]:
     grids = grids_for(scene, tile_px=TILE_PX, overlap_px=OVERLAP_PX, levels=[1])
     plan = ScenePlan(scene, stretch, grids, None, ModelVersions(Models(), "none@0", "none@0"))
-    return tuple(plan.batches((Query(query_id="any", text="any"),), frozenset(), BATCH_TILES))
+    return tuple(plan.batches((Query(query_id="any", text="any"),), nothing, BATCH_TILES))
 
 
 def _ours_s(scene: Scene, batches: tuple[Batch, ...], stretch: Stretch) -> float:

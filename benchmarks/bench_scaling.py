@@ -1,4 +1,8 @@
-"""How much of N workers' time the models get, with engines that sleep like a GPU: N threads of one process."""
+"""How much of N workers' time the models get, with engines that sleep like a GPU: N threads of one process.
+
+Tiles are small, for all workers read and write on this one machine, in one interpreter: what is asked is what the
+driver, the scheduler and the hand-over of work cost. `bench_overhead` tells what reading and writing do.
+"""
 
 import os
 import tempfile
@@ -25,7 +29,7 @@ from t2s_core.registry import load_prompter
 
 LONG = True
 HEADLINE = 16
-SLEEP_S, BATCHES_PER_WORKER, TILE_PX, OVERLAP_PX, BATCH_TILES = 0.5, 40, 256, 64, 8
+SLEEP_S, BATCHES_PER_WORKER, TILE_PX, OVERLAP_PX, BATCH_TILES = 0.5, 40, 64, 16, 8
 
 
 class Sleeper:
