@@ -34,19 +34,17 @@ class Committed:
 
     def of_query(self, query: Query) -> pa.Table:
         """The rows of one query."""
-        return self.index.filter(pc.equal(self.index["query_id"].cast(pa.string()), query.query_id))
+        return self.index.filter(pc.equal(self.index["query_id"], query.query_id))
 
     def is_done(self, *, retry_failed: bool) -> IsDone:
         """What needs no computing."""
-        places: set[tuple[str, int]] = set()
         done: dict[tuple[str, int], NDArray[np.bool_]] = {}
         index = self.index
         if retry_failed:
-            index = index.filter(pc.not_equal(index["status"].cast(pa.string()), TileStatus.FAILED.value))
-        query_ids = np.asarray(index["query_id"].cast(pa.string()))
+            index = index.filter(pc.not_equal(index["status"], TileStatus.FAILED.value))
+        query_ids = np.asarray(index["query_id"])
         level, row, col = (np.asarray(index[name]) for name in ("level", "row", "col"))
-        places.update(zip(query_ids.tolist(), level.tolist(), strict=True))
-        for query_id, factor in places:
+        for query_id, factor in set(zip(query_ids.tolist(), level.tolist(), strict=True)):
             here = (query_ids == query_id) & (level == factor)
             done[query_id, factor] = np.zeros((row[here].max() + 1, col[here].max() + 1), np.bool_)
             done[query_id, factor][row[here], col[here]] = True
@@ -67,7 +65,7 @@ class Committed:
     def counts(self) -> Counter[str]:
         """Tile-queries by status, `pending` and `total` included."""
         counts = Counter({status.value: 0 for status in TileStatus})
-        found = pc.value_counts(self.index["status"].cast(pa.string())).to_pylist()
+        found = pc.value_counts(self.index["status"]).to_pylist()
         counts.update({entry["values"]: entry["counts"] for entry in found})
         counts["pending"] = self.n_wanted - self.index.num_rows
         counts["total"] = self.n_wanted
@@ -80,7 +78,7 @@ class Committed:
 
     def reasons(self, scene_id: str, status: TileStatus) -> list[dict[str, str]]:
         """One entry per tile-query of that status: scene_id, tile, query_id, reason."""
-        rows = self.index.filter(pc.equal(self.index["status"].cast(pa.string()), status.value)).to_pylist()
+        rows = self.index.filter(pc.equal(self.index["status"], status.value)).to_pylist()
         return [
             {
                 "scene_id": scene_id,
@@ -151,7 +149,7 @@ def _keys(plan: ScenePlan, tile: PlannedTile, queries: Sequence[Query]) -> Itera
 
 def _best(rows: pa.Table, wanted: set[str]) -> dict[str, int]:
     """By wanted key, the row that counts."""
-    failed = pc.equal(rows["status"].cast(pa.string()), TileStatus.FAILED.value).to_pylist()
+    failed = pc.equal(rows["status"], TileStatus.FAILED.value).to_pylist()
     best: dict[str, int] = {}
     for i, key in enumerate(rows["key"].to_pylist()):
         # A retried failure leaves two rows under one key: the one that is no failure counts.

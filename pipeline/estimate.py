@@ -8,7 +8,7 @@ from pipeline.manifest import read_manifest
 from pipeline.normalise import IDENTITY
 from pipeline.plan import ModelVersions
 from pipeline.prepare import Prepared, scene_plan
-from pipeline.rates import RateBook, Rates, default_workers, rates_of
+from pipeline.rates import RateBook, Rates, rates_of
 from pipeline.scenes import Scene
 
 
@@ -41,7 +41,6 @@ def estimate(
     n_queries = len(prepared.spec.queries)
     tile_queries = tiles * n_queries
     rates = measured(prepared, book)
-    workers = n_workers or (default_workers() if rates is None else rates.n_workers)
     return {
         "scenes": len(prepared.scenes),
         "tiles": tiles,
@@ -50,7 +49,12 @@ def estimate(
         "bytes": n_bytes,
         "seconds": None
         if rates is None
-        else round(rates.predict(tile_queries=tile_queries, mpx_queries=mpx * n_queries, n_workers=workers), 1),
+        else round(
+            rates.predict(
+                tile_queries=tile_queries, mpx_queries=mpx * n_queries, n_workers=n_workers or rates.n_workers
+            ),
+            1,
+        ),
         "tokens": None if rates is None else round(rates.tokens * tile_queries),
         "measured_by": None if rates is None else rates.run_id,
     }

@@ -50,7 +50,7 @@ def first_look_problems(factor: int | None, levels: tuple[int, ...], max_level: 
 def _absent(index: pa.Table, shape: tuple[int, int]) -> Mapping[str, NDArray[np.bool_]]:
     """By query id: (tile rows, tile columns), True where the query is not there."""
     absent: dict[str, NDArray[np.bool_]] = {}
-    status, query_ids = (np.asarray(index[name].cast(pa.string())) for name in ("status", "query_id"))
+    status, query_ids = (np.asarray(index[name]) for name in ("status", "query_id"))
     rows, cols = (np.asarray(index[name]) for name in ("row", "col"))
     settled: NDArray[Any] = np.isin(status, _NOTHING_THERE)
     for query_id in np.unique(query_ids).tolist():

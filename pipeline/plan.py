@@ -149,16 +149,13 @@ class ScenePlan:
 
     def _tiles_of(self, level: int, band_rows: int) -> Iterator[PlannedTile]:
         """In bands of `band_rows` tile rows, column by column within a band."""
-        for row, col, window, aoi in self._windows(self.grids[level], band_rows):
-            yield PlannedTile(TileKey(self.scene.scene_id, level, row, col), window, aoi)
-
-    def _windows(self, grid: TileGrid, band_rows: int) -> Iterator[tuple[int, int, Window, bytes | None]]:
+        grid = self.grids[level]
         for rows, touching, covered in self._bands(grid, band_rows):
             for place in np.flatnonzero(touching).tolist():
                 col, row = divmod(place, len(rows))
                 window = grid.window(rows[row], col)
                 aoi = None if covered[place] else self._aoi_within(window)
-                yield rows[row], col, window, aoi
+                yield PlannedTile(TileKey(self.scene.scene_id, level, rows[row], col), window, aoi)
 
     def _count(self, grid: TileGrid) -> int:
         if self.aoi_scene_px is None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -60,11 +59,6 @@ def rates_of(manifest: Mapping[str, Any]) -> Rates | None:
         finish_s=finish_s / timings["stitched_mpx"],
         fixed_s=max(0.0, timings["wall_s"] - load_s - (segment_s + finish_s) / n_workers),
     )
-
-
-def default_workers() -> int:
-    """How many local workers a run starts that is not told."""
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

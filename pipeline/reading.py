@@ -1,7 +1,7 @@
 """The pixels of batch after batch of one scene, or the reasons why they could not be had."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,7 +28,7 @@ class ReadBatch:
 
 
 def read_batches(
-    scene: Scene, batches: Sequence[Batch], tile_px: int, stretch: Stretch, *, fault: str = ""
+    scene: Scene, batches: Iterable[Batch], tile_px: int, stretch: Stretch, *, fault: str = ""
 ) -> Generator[ReadBatch, None, None]:
     """Read batch after batch, the scene opened once for all. One thread must run it: GDAL datasets may not cross.
 

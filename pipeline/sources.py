@@ -31,7 +31,7 @@ def sources_touching(
     """Each window's sources, without results that saw nothing. `index`: `results.read_index` of one scene and query."""
     places = {level: np.full((grid.rows, grid.cols), -1, np.int64) for level, grid in grids.items()}
     seen = pa.array([status.value for status in TileStatus if status.seen])
-    index = index.filter(pc.is_in(index["status"].cast(pa.string()), seen))
+    index = index.filter(pc.is_in(index["status"], seen))
     levels, rows, cols = (np.asarray(index[name]) for name in ("level", "row", "col"))
     for level in grids:
         here = np.flatnonzero(levels == level)

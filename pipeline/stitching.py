@@ -105,7 +105,7 @@ def coverage_codes(index: pa.Table, planned: Mapping[int, NDArray[np.bool_]]) ->
         for level, tiles in planned.items()
     }
     level, row, col = (np.asarray(index[name]) for name in ("level", "row", "col"))
-    found = pc.index_in(index["status"].cast(pa.string()), pa.array(COVERAGE))
+    found = pc.index_in(index["status"], pa.array(COVERAGE))
     code = np.asarray(found).astype(np.uint8)
     for factor, of_level in codes.items():
         here = level == factor

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -77,23 +77,29 @@ def run_batches(task: SegmentTask) -> list[BatchReceipt]:
     Returns when all are committed, in their order. Raises what a commit raises; what came before it stays committed.
     A task may be given again where its worker died: what that one had committed is not done again.
     """
-    found = [] if task.retry_failed else [batch for batch in task.batches if task.store.exists(batch.name)]
-    if found:
-        task = replace(task, batches=tuple(batch for batch in task.batches if batch not in found))
-    before = [_done_before(task.store, batch) for batch in found]
-    return before + (_run_open(task) if task.batches else [])
+    found: list[BatchReceipt] = []
+
+    def open_batches() -> Iterator[Batch]:  # on the reading thread: asking a bucket takes time, too
+        for batch in task.batches:
+            if not task.retry_failed and task.store.exists(batch.name):
+                found.append(_done_before(task.store, batch))
+            else:
+                yield batch
+
+    made = _run_open(task, open_batches())
+    return found + made
 
 
 def _done_before(store: Store, batch: Batch) -> BatchReceipt:
     index, damaged = read_index(store, [batch.name])
     if damaged:
         raise MachineFault(f"{store.href(batch.name)} is damaged; run the same command again")
-    statuses = Counter(index["status"].cast("string").to_pylist())
+    statuses = Counter(index["status"].to_pylist())
     return BatchReceipt(batch.name, len(batch.tiles), statuses, 0, *(0.0,) * 8)
 
 
-def _run_open(task: SegmentTask) -> list[BatchReceipt]:
-    reading = read_batches(task.scene, task.batches, task.tile_px, task.stretch, fault=task.scene_fault)
+def _run_open(task: SegmentTask, open_batches: Iterator[Batch]) -> list[BatchReceipt]:
+    reading = read_batches(task.scene, open_batches, task.tile_px, task.stretch, fault=task.scene_fault)
     receipts: list[tuple[BatchReceipt, Future[float]]] = []
     before_s = time.perf_counter()
     with ahead(reading, _AHEAD) as batches, behind(partial(_commit, task.store), _BEHIND) as commit:
@@ -108,7 +114,8 @@ def _run_open(task: SegmentTask) -> list[BatchReceipt]:
             before_s = now_s
     rest_s = time.perf_counter() - before_s
     done = [replace(receipt, write_s=written.result()) for receipt, written in receipts]
-    done[-1] = replace(done[-1], idle_s=done[-1].idle_s + rest_s, wall_s=done[-1].wall_s + rest_s)
+    if done:
+        done[-1] = replace(done[-1], idle_s=done[-1].idle_s + rest_s, wall_s=done[-1].wall_s + rest_s)
     return done
 
 

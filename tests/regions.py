@@ -4,10 +4,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow.dataset as ds
+import pytest
 from affine import Affine
 from fakes import fake_profile, reply_text
 from numpy.typing import NDArray
@@ -80,6 +81,20 @@ def run(
     spec: RunSpec, out: Path | str, workers: Workers | None = None, progress: Progress | None = None, **options: Any
 ) -> Outcome:
     return run_region(prepare(spec, str(out)), workers or InProcess(), progress or Silent(), device="cpu", **options)
+
+
+def work_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of the command start no cluster: their workers are this process."""
+    import flows.run
+
+    class Here(InProcess):
+        def __init__(self, *_: object) -> None: ...
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(flows.run, "WorkersOnDemand", Here)
 
 
 class DyingWorkers:

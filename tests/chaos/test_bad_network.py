@@ -5,14 +5,14 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import boto3
 import fsspec
 import pytest
 from buckets import bucket_on_loopback, s3fs
 from faulty_proxy import FAULTS, Proxy, proxy
-from regions import WATER, draw_scene, make_models, results, run, spec_of
+from regions import WATER, results, run, work_here
 from trials import SEEDS
 
 from pipeline.manifest import RunStatus
@@ -25,19 +25,6 @@ from pipeline.storage import Store, storage_options, store_errors
 def bucket() -> Iterator[str]:
     with bucket_on_loopback("chaos") as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
-    folder = tmp_path_factory.mktemp("region")
-    return spec_of(make_models(folder), draw_scene(folder / "alpha.tif"))
-
-
-@pytest.fixture(scope="module")
-def expected(spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    run(spec, out)
-    return results(out)
 
 
 @contextmanager
@@ -106,18 +93,9 @@ def test_a_run_over_a_bad_network_comes_to_what_it_comes_to_on_a_disk(
 @pytest.fixture
 def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command in this process, its workers too: exit code and stderr."""
-    import flows.run
     from flows.cli.app import main
-    from pipeline.work import InProcess
 
-    class Here(InProcess):
-        def __init__(self, *_: object) -> None: ...
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr(flows.run, "WorkersOnDemand", Here)
+    work_here(monkeypatch)
 
     def command(*arguments: object) -> tuple[int, list[str]]:
         monkeypatch.setattr(sys, "argv", ["t2s", *map(str, arguments)])

@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 import pytest
 from faulty_store import each_fails_once, faulty, full_after
-from regions import draw_scene, make_models, results, run, spec_of
+from regions import results, run
 from trials import SEEDS
 
 from pipeline.manifest import RunStatus, read_manifest
@@ -19,19 +19,6 @@ from pipeline.storage import Store
 from t2s_core.errors import MachineFault
 
 N_TILES = 9
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
-    folder = tmp_path_factory.mktemp("region")
-    return spec_of(make_models(folder), draw_scene(folder / "alpha.tif"))
-
-
-@pytest.fixture(scope="module")
-def expected(spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    run(spec, out)
-    return results(out)
 
 
 @pytest.fixture

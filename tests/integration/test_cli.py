@@ -7,11 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 import pytest
 import shapely
-from regions import NORTH_UP, NOTHING, WATER, DyingWorkers, draw_scene, make_models, run, spec_of
+from regions import NORTH_UP, NOTHING, WATER, DyingWorkers, draw_scene, make_models, run, spec_of, work_here
 from tiffs import draw_tiff, noise
 
 from pipeline.spec import Models
@@ -253,17 +252,7 @@ def test_a_partial_run_exits_3_and_its_status_0(
 ) -> None:
     from regions import TILE_PX
 
-    import flows.run
-    from pipeline.work import InProcess
-
-    class Here(InProcess):
-        def __init__(self, *_: object) -> None: ...
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr(flows.run, "WorkersOnDemand", Here)
+    work_here(monkeypatch)
     given = [*arguments(models, scene, tmp_path / "out"), "--query", "nobody recorded this", "--tile-px", TILE_PX]
     code, out, _ = here("segment", *given, "--json")
     assert (code, json.loads(out)["status"]) == (3, "PARTIAL")

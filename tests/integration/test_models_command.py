@@ -4,10 +4,10 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import pytest
-from regions import TILE_PX, WATER, draw_scene, make_models, results, run, spec_of
+from regions import TILE_PX, WATER, draw_scene, make_models, results, run, spec_of, work_here
 from tiny_models import save_qwen2_5_vl
 
 from pipeline.model_registry import Registry
@@ -146,16 +146,8 @@ def test_segment_takes_the_registry_from_an_option_or_the_environment(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import flows.run
 
-    class Here(InProcess):
-        def __init__(self, *_: object) -> None: ...
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr(flows.run, "WorkersOnDemand", Here)
+    work_here(monkeypatch)
     out = tmp_path / "out"
     given = [*spec.scenes, "--query", WATER, "--prompter", "champion", "--segmenter", spec.models.segmenter]
     code, _, err = here("plan", *given)
