@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import fsspec
-
 from pipeline.aoi import Aoi, place
 from pipeline.geodesy import geographic_crs
 from pipeline.georef import proj_crs
@@ -15,6 +13,7 @@ from pipeline.levels import MAX_LEVEL, gsd_problems, side_problem
 from pipeline.queries import Query
 from pipeline.rasters import is_url
 from pipeline.scenes import Problem, Resolved, Scene
+from pipeline.storage import Store
 from t2s_core.errors import BadInput
 from t2s_core.registry import check_prompter, check_segmenter
 
@@ -176,12 +175,15 @@ def _local_problems(out: Path, scenes: Sequence[Scene], n_queries: int) -> list[
 
 def _remote_problems(out_url: str) -> list[Problem]:
     try:
-        fs, root = fsspec.core.url_to_fs(out_url)
+        store = Store.at(out_url)
+        fs, root = store.fs, store.root
         if fs.isfile(root):
             return [Problem(out_url, "is an object, not a folder; give another prefix.")]
         bucket = root.lstrip("/").split("/", maxsplit=1)[0]
         if bucket and not fs.exists(bucket if not root.startswith("/") else "/"):
-            return [Problem(out_url, f"there is no bucket {bucket}; create it or check the address.")]
+            fs.ls(bucket, refresh=True)  # `exists` is False too where it was refused or got no answer: this raises why
+    except FileNotFoundError:
+        return [Problem(out_url, f"there is no bucket {bucket}; create it or check the address.")]
     except Exception as error:  # noqa: BLE001 -- every store's client raises its own kinds; none is lost, each is reported
         reason = " ".join(str(error).split()) or type(error).__name__
         return [Problem(out_url, f"cannot be reached: {reason}; check the address and the credentials.")]

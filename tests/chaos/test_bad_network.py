@@ -119,8 +119,28 @@ def test_wrong_credentials_are_one_line_and_exit_2_before_anything_is_spent(
         code, said = here(*arguments(spec, f"{bucket}/refused"))
     assert code == 2
     assert len(said) == 1
-    assert said[0].startswith(f"error: {bucket}/refused: ")
+    assert said[0].startswith(f"error: {bucket}/refused: cannot be reached: ")
+    assert "check the address and the credentials" in said[0]
     assert not Store.at(f"{bucket}/refused").names("")
+
+
+def test_a_bucket_that_is_not_there_is_not_one_that_refuses(here: Any, bucket: str, spec: RunSpec) -> None:
+    with behind_a_proxy(0, share=0):
+        code, said = here(*arguments(spec, "s3://misspelt/run"))
+    assert code == 2
+    assert said == ["error: s3://misspelt/run: there is no bucket misspelt; create it or check the address."]
+
+
+def test_a_server_that_is_not_there_is_no_missing_bucket(
+    here: Any, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"retries": {"max_attempts": 1}}})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the port of `discard`, where nobody listens
+    s3fs.S3FileSystem.clear_instance_cache()
+    code, said = here(*arguments(spec, "s3://anywhere/run"))
+    assert code == 2
+    assert said[0].startswith("error: s3://anywhere/run: cannot be reached: ")
+    assert "127.0.0.1:9" in said[0]
 
 
 @pytest.mark.parametrize("fault", ["credentials", "bucket"])
