@@ -6,6 +6,7 @@ OUT ?= out/demo
 SEED ?= 0
 T2S_CHAOS_TRIALS ?= 20
 T2S_CHAOS_SEED ?= 0
+T2S_SOAK_TILE_QUERIES ?= 200000
 
 .PHONY: setup demo test check fuzz chaos bench peers lock clean
 
@@ -24,8 +25,9 @@ demo: setup  ## draw a small region, ask questions of it, score the answers
 test: setup  ## all tests that this machine can run; the others say why they skip
 	$(BIN)/python -m pytest -n 2
 
-chaos: setup  ## T2S_CHAOS_TRIALS=50 kills, full disks and bad networks of each kind; seeds are printed
-	T2S_CHAOS_TRIALS=$(T2S_CHAOS_TRIALS) T2S_CHAOS_SEED=$(T2S_CHAOS_SEED) $(BIN)/python -m pytest tests/chaos -rA --timeout=900
+chaos: setup  ## T2S_CHAOS_TRIALS=50 kills, full disks and bad networks of each kind, and a soak; seeds are printed
+	T2S_CHAOS_TRIALS=$(T2S_CHAOS_TRIALS) T2S_CHAOS_SEED=$(T2S_CHAOS_SEED) T2S_SOAK_TILE_QUERIES=$(T2S_SOAK_TILE_QUERIES) \
+	  $(BIN)/python -m pytest tests/chaos -rA --timeout=1800
 
 check: setup  ## style, types, layers
 	$(BIN)/ruff format --check .

@@ -18,6 +18,7 @@ from shapely.affinity import translate
 from shapely.geometry import MultiPoint, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from pipeline.credentials import public
 from pipeline.scenes import Problem, Scene
 from pipeline.texts import one_line
 from pipeline.tiling import Window
@@ -57,14 +58,15 @@ class Placement:
     """Where it misses all scenes, or its CRS cannot be brought to a scene's."""
 
 
-def read_aoi(href: str) -> Aoi:
+def read_aoi(given: str) -> Aoi:
     """Read polygons from any vector file that geopandas reads (path or URL), GeoParquet, or a `.wkt` file.
 
     All polygons are united. GeoJSON is longitude and latitude by its definition; any other file without a CRS is
     refused, WKT too unless it starts with `SRID=<EPSG code>;`. Raises `BadInput` with all problems of the file.
     """
+    href = public(given)
     try:
-        geometries, crs = _read(href)
+        geometries, crs = _read(given)
     except (DataSourceError, DataLayerError, OSError, ValueError, ImportError) as error:
         raise BadInput(f"{href}: cannot be read: {one_line(error)}; give a vector file") from error
     except (shapely.errors.ShapelyError, CRSError) as error:

@@ -15,6 +15,7 @@ from pipeline.acquired import utc
 from pipeline.addresses import asset_problem, host_of, scheme_problem
 from pipeline.rasters import is_url
 from pipeline.storage import store_errors
+from pipeline.texts import one_line
 
 _TIFF_SUFFIXES = {".tif", ".tiff"}
 _ITEM_SUFFIXES = {".json", ".geojson"}
@@ -28,7 +29,7 @@ class Source:
     """One raster file, and what is known of it from elsewhere."""
 
     href: str
-    """Absolute path or URL."""
+    """Absolute path or URL, with what it takes to open it."""
     name: str | None = None
     """The STAC item's id."""
     datetime: str | None = None
@@ -61,7 +62,7 @@ def expand(given: str, allowed_hosts: Sequence[str] = ()) -> Expanded:
     except _NoStore as error:
         hrefs, problem = [], str(error)
     except store_errors() as error:
-        hrefs, problem = [], f"cannot be listed: {_one_line(error)}; check the address and the credentials."
+        hrefs, problem = [], f"cannot be listed: {one_line(error)}; check the address and the credentials."
     sources, problems = [], [] if problem is None else [(given, problem)]
     for href in hrefs:
         try:
@@ -69,17 +70,13 @@ def expand(given: str, allowed_hosts: Sequence[str] = ()) -> Expanded:
         except _NotAnItem as error:
             problems.append((href, str(error)))
         except store_errors() as error:
-            problems.append((href, f"cannot be read: {_one_line(error)}; check the address and the credentials."))
+            problems.append((href, f"cannot be read: {one_line(error)}; check the address and the credentials."))
     return Expanded(sources, problems)
 
 
 def _names_item(href: str) -> bool:
     path = href.split("?", maxsplit=1)[0] if is_url(href) else href  # what follows may be a signature
     return Path(path).suffix.lower() in _ITEM_SUFFIXES
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _expand_path(given: str) -> tuple[list[str], str | None]:
@@ -101,7 +98,7 @@ def _expand_url(given: str) -> tuple[list[str], str | None]:
     try:
         fs, path = fsspec.core.url_to_fs(given)
     except (ImportError, ValueError) as error:  # no such protocol, its client is not installed, or no such address
-        raise _NoStore(f"cannot be opened: {_one_line(error)}; check the address.") from error
+        raise _NoStore(f"cannot be opened: {one_line(error)}; check the address.") from error
     fs.invalidate_cache()  # listings are cached per process; a long-lived one must see new versions of files
     if glob.has_magic(path):
         matches = sorted(fs.glob(path))

@@ -13,6 +13,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from pipeline.rasters import RASTER_ERRORS, UNFETCHED, default_warp, open_raster, version_of
 from pipeline.scenes import Scene
+from pipeline.texts import one_line
 from pipeline.tiling import Window
 from t2s_core.errors import T2sError
 
@@ -33,11 +34,11 @@ def open_scene(scene: Scene) -> Iterator[Any]:
     """
     with ExitStack() as stack:
         try:
-            dataset = stack.enter_context(open_raster(scene.href, at_once=True))
-            version = version_of(scene.href, dataset)
+            dataset = stack.enter_context(open_raster(scene.address, at_once=True))
+            version = version_of(scene.address, dataset)
             opened = stack.enter_context(default_warp(dataset)) if scene.warped else dataset
         except RASTER_ERRORS as error:
-            raise UnreadablePixels(f"cannot be opened: {_reason(error)}; {scene.href}") from error
+            raise UnreadablePixels(f"cannot be opened: {one_line(error)}; {scene.href}") from error
         if version != scene.etag or opened.shape != scene.shape:
             # results are filed under the version that was planned: pixels of another one would be lies
             raise UnreadablePixels(f"the file has changed since the run began; run again; {scene.href}")
@@ -165,7 +166,7 @@ def _decoding(scene: Scene, window_scene_px: Window) -> Iterator[None]:
     try:
         yield
     except RASTER_ERRORS as error:
-        reason = complaints.texts[0] if complaints.texts else _reason(error.__cause__ or error)
+        reason = one_line(complaints.texts[0] if complaints.texts else error.__cause__ or error)
         raise UnreadablePixels(f"pixels cannot be read: {reason}; {where}") from error
     finally:
         for log in _COMPLAINING:
@@ -194,7 +195,3 @@ class _Complaints(logging.Handler):
         of_jpeg = "JPEG" in text and ("Corrupt" in text or "Premature" in text)
         if record.thread == self._thread and (of_jpeg or record.name == UNFETCHED.name):
             self.texts.append(" ".join(text.split()))
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.aoi import Aoi, place
+from pipeline.credentials import public
 from pipeline.geodesy import geographic_crs
 from pipeline.georef import proj_crs
 from pipeline.levels import MAX_LEVEL, gsd_problems, side_problem
@@ -14,6 +15,7 @@ from pipeline.queries import Query
 from pipeline.rasters import is_url
 from pipeline.scenes import Problem, Resolved, Scene
 from pipeline.storage import Store
+from pipeline.texts import one_line
 from t2s_core.errors import BadInput
 from t2s_core.registry import check_prompter, check_segmenter
 
@@ -174,8 +176,10 @@ def _local_problems(out: Path, scenes: Sequence[Scene], n_queries: int) -> list[
 
 
 def _remote_problems(out_url: str) -> list[Problem]:
+    store, problems = attempt(public(out_url), lambda: Store.at(out_url))
+    if store is None:
+        return problems
     try:
-        store = Store.at(out_url)
         fs, root = store.fs, store.root
         if fs.isfile(root):
             return [Problem(out_url, "is an object, not a folder; give another prefix.")]
@@ -185,8 +189,7 @@ def _remote_problems(out_url: str) -> list[Problem]:
     except FileNotFoundError:
         return [Problem(out_url, f"there is no bucket {bucket}; create it or check the address.")]
     except Exception as error:  # noqa: BLE001 -- every store's client raises its own kinds; none is lost, each is reported
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return [Problem(out_url, f"cannot be reached: {reason}; check the address and the credentials.")]
+        return [Problem(out_url, f"cannot be reached: {one_line(error)}; check the address and the credentials.")]
     return []
 
 

@@ -18,6 +18,7 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.session import DummySession
 from rasterio.vrt import WarpedVRT
 
+from pipeline.credentials import public
 from pipeline.vrts import beside_problem, is_vrt, vrt_problem
 
 logger = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def _remote_facts(href: str) -> list[list[str]]:
         ) from error  # every store's client raises its own kinds
     known = [[key, str(info[key])] for key in _VERSION_KEYS if info.get(key)]
     if not known:
-        logger.warning("%s: the server names no version; a change that keeps the size goes unnoticed", href)
+        logger.warning("%s: the server names no version; a change that keeps the size goes unnoticed", public(href))
     tags = [pair for pair in known if pair[0].lower() == "etag"]
     return [*(tags or known), ["size", str(info.get("size"))]]
 

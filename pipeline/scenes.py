@@ -5,7 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,10 +18,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from pipeline.acquired import datetime_of
 from pipeline.addresses import host_of
+from pipeline.credentials import public, redacted
 from pipeline.geodesy import placement_problem
 from pipeline.inputs import Source, expand
 from pipeline.rasters import RASTER_ERRORS, default_warp, missing_files, open_raster, version_of
 from pipeline.slugs import short_hash, slug
+from pipeline.texts import one_line
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 MAX_SCENE_PX = 2**40
@@ -62,7 +64,7 @@ class Scene:
     scene_id: str
     """Slug, unique in the run."""
     href: str
-    """Absolute path or URL."""
+    """Absolute path or URL, without credentials."""
     etag: str
     """Identifies this version of the file: see `rasters.version_of`."""
     geobox: GeoBox
@@ -76,6 +78,13 @@ class Scene:
     """ISO 8601 in UTC: its STAC item's, else from the file's tags; see `acquired`."""
     warped: bool
     """True where the file has only ground control points and is read through GDAL's default warp."""
+    signed: str = field(default="", repr=False, compare=False)
+    """The address that opens, where `href` lacks a signature or a password. Never written, and never in a text."""
+
+    @property
+    def address(self) -> str:
+        """What opens: a path or a URL, as the user gave it."""
+        return self.signed or self.href
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -149,8 +158,8 @@ def resolve(
     for given in inputs:
         found = expand(given, hosts)
         for source in found.sources:
-            sources.setdefault(source.href, source)
-        problems += [Problem(href, problem) for href, problem in found.problems]
+            sources.setdefault(public(source.href), source)
+        problems += [Problem(public(href), redacted(problem)) for href, problem in found.problems]
     if bands is not None and (len(bands) not in {1, 3} or min(bands) < 1):
         chosen = ",".join(map(str, bands))
         problems.append(Problem("--bands", f"{chosen} is not one or three band numbers from 1; use e.g. 3,2,1."))
@@ -167,15 +176,15 @@ def resolve(
 
 
 def _look_at(source: Source, bands: tuple[int, ...] | None, nodata: float | None) -> Scene | list[Problem]:
-    href = source.href
+    href = public(source.href)
     try:
-        with open_raster(href) as dataset:
+        with open_raster(source.href) as dataset:
             checked = _Header(dataset, bands, nodata)
             if checked.problems:
                 return [Problem(href, p) for p in checked.problems]
             return checked.scene(source)
     except (*RASTER_ERRORS, ImportError) as error:
-        return [Problem(href, f"cannot be opened as a raster: {_one_line(error)}; give a GeoTIFF, JPEG 2000 or VRT.")]
+        return [Problem(href, f"cannot be opened as a raster: {one_line(error)}; give a GeoTIFF, JPEG 2000 or VRT.")]
 
 
 class _Header:
@@ -217,7 +226,7 @@ class _Header:
                 with default_warp(dataset) as warped:
                     grid = _geobox(warped.shape, warped.transform, _crs_text(warped.crs))
             except RasterioIOError as error:
-                return None, [f"{_one_line(error)}; give at least 3 that do not lie on one line."]
+                return None, [f"{one_line(error)}; give at least 3 that do not lie on one line."]
         problem = placement_problem(grid)
         return grid, [problem] if problem else []
 
@@ -271,7 +280,7 @@ class _Header:
         assert self._grid is not None
         return Scene(
             scene_id=slug(source.name or Path(source.href.split("?", maxsplit=1)[0]).stem, prefix="s"),
-            href=source.href,
+            href=public(source.href),
             etag=version_of(source.href, self._dataset),
             geobox=self._grid,
             bands=self._bands,
@@ -279,6 +288,7 @@ class _Header:
             nodata=self._rule(),
             datetime=source.datetime or datetime_of(self._dataset),
             warped=self._warped,
+            signed="" if public(source.href) == source.href else source.href,
         )
 
     def _rule(self) -> NodataRule:
@@ -338,7 +348,3 @@ def _crs_text(crs: Any) -> str:  # noqa: ANN401
     authority = crs.to_authority(confidence_threshold=100)
     # WKT 1 would lose which way axes point
     return ":".join(authority) if authority else str(crs.to_wkt(version="WKT2_2019"))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,8 +1,9 @@
 """The run's specification: everything that changes a result, and nothing that changes only speed."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from pipeline.blocks import CHUNK_PX, MAX_SHARD_PX
+from pipeline.credentials import public
 from pipeline.queries import FeatureRules, Mode, Query
 from pipeline.tolerance import PATTERN
 
@@ -64,6 +65,13 @@ class RunSpec(BaseModel):
     """Share of unparsable tile-queries above which the run is PARTIAL."""
     max_failed: str | None = Field(default=None, pattern=PATTERN)
     """Failed tile-queries above which the run ends early and is FAILED: a count (`200`) or a share of all (`5%`)."""
+
+    @field_serializer("scenes", "aoi")
+    def _without_credentials(self, given: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+        """What is written of a spec, in run.json or in Prefect's database, opens nothing that is locked."""
+        if isinstance(given, str):
+            return public(given)
+        return given and tuple(map(public, given))
 
     def threshold_of(self, query: Query) -> float:
         """The query's own threshold, else the run's."""

@@ -14,6 +14,9 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.credentials import public
+from t2s_core.errors import BadInput
+
 _S3_CONFIG: dict[str, Any] = {
     "connect_timeout": 10,
     "read_timeout": 60,  # of silence, not of the whole
@@ -61,7 +64,15 @@ class Store:
 
     @classmethod
     def at(cls, url: str) -> "Store":
-        """A store at a URL or a path relative to the working directory."""
+        """A store at a URL or a path relative to the working directory.
+
+        Raises `BadInput` where the URL holds credentials: all that is written says where it is.
+        """
+        if public(url) != url:
+            raise BadInput(
+                f"{public(url)}: its address holds a password or a signature, and is written into results; leave it "
+                "out, and give credentials in the environment, as the store's client reads them"
+            )
         return cls(url.rstrip("/") if "://" in url else str(Path(url).absolute()))
 
     @cached_property

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.credentials import redacted
+
 MAX_BYTES = 16 * 2**20
 """Of a file of questions, settings or words."""
 
@@ -48,8 +50,8 @@ def json_value(text: str) -> Any:  # noqa: ANN401
 
 
 def one_line(error: object, most: int = 500) -> str:
-    """An error's text without line breaks, cut where it is long: some repeat what they could not read."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """An error's text without line breaks or credentials, cut where it is long: some repeat what they read."""
+    text = redacted(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

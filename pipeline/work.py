@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Protocol, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
 
-from distributed import CancelledError, Client, as_completed
+from distributed import CancelledError, Client, Future
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
@@ -65,22 +66,23 @@ class DaskWorkers:
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """See `Workers.map`. Raises `MachineFault` where no worker is connected, or scheduler or workers are lost."""
         pending = iter(items)
-        running = as_completed([], loop=self._client.loop, with_results=False)
-        n_running = 0
+        done = SimpleQueue[Future[Any]]()
+        running: set[Future[Any]] = set()
         try:
             while True:
-                while n_running < self._limit():
+                while len(running) < self._limit():
                     try:
                         item = next(pending)
                     except StopIteration:
                         break
                     # pure=False: equal arguments at another time are new work, for what is on disk has changed
-                    running.add(self._client.submit(function, item, pure=False))
-                    n_running += 1
-                if n_running == 0:
+                    future = self._client.submit(function, item, pure=False)
+                    running.add(future)
+                    future.add_done_callback(done.put)
+                if not running:
                     return
-                future = next(running)
-                n_running -= 1
+                future = self._next(done)
+                running.remove(future)
                 yield future.result()
         except KilledWorker as error:
             raise MachineFault(
@@ -90,7 +92,25 @@ class DaskWorkers:
         except (CancelledError, CommClosedError) as error:
             raise MachineFault("the Dask scheduler is gone; start it anew, then run the same command again") from error
         finally:
-            running.clear()
+            for future in running:  # whoever ends early, by an error or for want of interest, leaves nothing at work
+                future.release()
+
+    def _next(self, done: "SimpleQueue[Future[Any]]") -> Future[Any]:
+        """The next one that is done, however long it takes; but not where nobody is there to do it."""
+        lonely_s = 0.0
+        while True:
+            try:
+                return done.get(timeout=self._patience_s / 10)
+            except Empty:
+                lonely_s = 0.0 if self._client.nthreads() else lonely_s + self._patience_s / 10
+            if lonely_s >= self._patience_s:
+                raise self._no_worker()
+
+    def _no_worker(self) -> MachineFault:
+        return MachineFault(
+            f"no Dask worker is connected, nor came within {self._patience_s:g} s; start workers, "
+            "or run without --cluster"
+        )
 
     def _limit(self) -> int:
         n_threads: int = sum(self._client.nthreads().values())
@@ -98,10 +118,7 @@ class DaskWorkers:
             try:
                 self._client.wait_for_workers(1, timeout=self._patience_s)
             except TimeoutError as error:
-                raise MachineFault(
-                    f"no Dask worker is connected, nor came within {self._patience_s:g} s; start workers, "
-                    "or run without --cluster"
-                ) from error
+                raise self._no_worker() from error
             n_threads = self.threads
         return n_threads * self._per_worker
 

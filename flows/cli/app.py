@@ -68,7 +68,9 @@ def main() -> None:
         print(f"failed: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except store_errors() as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        from pipeline.texts import one_line
+
+        reason = f"{type(error).__name__}: {one_line(error)}"
         way_out = "what was finished is kept, the same command goes on from there"
         print(f"failed: {reason}; {way_out}", file=sys.stderr)  # noqa: T201
         sys.exit(1)

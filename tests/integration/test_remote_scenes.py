@@ -1,17 +1,13 @@
 """A Cloud Optimized GeoTIFF on a web server costs few requests and little more than the bytes of its blocks."""
 
-import re
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+from range_server import Server, serving
 from rasterio.env import get_gdal_config
 from rasterio.shutil import copy
 from tiffs import draw_tiff, noise, scene_of
@@ -24,68 +20,10 @@ from pipeline.reading import read_batches
 from pipeline.tiling import TileKey, Window
 
 
-@dataclass
-class Server:
-    """Serves a folder with byte ranges, and remembers what it was asked for."""
-
-    folder: Path
-    url: str = ""
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    n_bytes: int = 0
-
-    def forget(self) -> None:
-        self.asked, self.n_bytes = [], 0
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, server: Server, *args: Any) -> None:
-        self.seen = server
-        super().__init__(*args)
-
-    def do_HEAD(self) -> None:
-        self._answer(b"")
-
-    def do_GET(self) -> None:
-        self._answer(None)
-
-    def _answer(self, body: bytes | None) -> None:
-        path = self.seen.folder / self.path.lstrip("/")
-        self.seen.asked.append((self.command, self.path))
-        if not path.is_file():
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        data = path.read_bytes()
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        start, stop = (int(asked[1]), min(int(asked[2]) + 1, len(data))) if asked else (0, len(data))
-        self.send_response(206 if asked else 200)
-        if asked:
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("ETag", f'"{path.stat().st_mtime_ns}"')
-        self.send_header("Content-Length", str(stop - start))
-        self.end_headers()
-        if body is None:
-            self.seen.n_bytes += stop - start
-            self.wfile.write(data[start:stop])
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    serving = Server(tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, serving)) as listening:
-        serving.url = f"http://127.0.0.1:{listening.server_port}"
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        yield serving
-        listening.shutdown()
-        thread.join()
+    with serving(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

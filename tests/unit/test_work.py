@@ -123,3 +123,19 @@ def test_a_late_worker_is_waited_for() -> None:
     ):
         threading.Timer(0.5, cluster.scale, [1]).start()
         assert list(DaskWorkers(client).map(square, [3])) == [9]
+
+
+def test_workers_that_all_leave_with_work_in_hand_are_waited_for_only_so_long() -> None:
+    Gate.open.clear()
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        results = DaskWorkers(client, patience_s=1).map(wait_at_the_gate, [1, 2, 0])
+        assert sorted([next(results), next(results)]) == [1, 2]
+        threading.Timer(0.2, cluster.scale, [0]).start()
+        try:
+            with pytest.raises(MachineFault, match="no Dask worker is connected"):
+                list(results)
+        finally:
+            Gate.open.set()
