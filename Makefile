@@ -29,11 +29,12 @@ chaos: setup  ## T2S_CHAOS_TRIALS=50 kills, full disks and bad networks of each 
 	T2S_CHAOS_TRIALS=$(T2S_CHAOS_TRIALS) T2S_CHAOS_SEED=$(T2S_CHAOS_SEED) T2S_SOAK_TILE_QUERIES=$(T2S_SOAK_TILE_QUERIES) \
 	  $(BIN)/python -m pytest tests/chaos -rA --timeout=1800
 
-check: setup  ## style, types, layers
+check: setup  ## style, types, layers, known holes in dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	.ci/audit
 
 fuzz: setup  ## a million changed replies, and 20,000 changed files for every other reader; make fuzz SEED=7
 	PYTHONPATH=. $(BIN)/python tests/fuzzing.py --seed $(SEED)
