@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 SEED ?= 0
+READER ?= replies
+CASES ?= 1000000
 T2S_CHAOS_TRIALS ?= 20
 T2S_CHAOS_SEED ?= 0
 T2S_SOAK_TILE_QUERIES ?= 200000
 
-.PHONY: setup demo test check fuzz chaos bench peers lock clean
+.PHONY: setup demo test check fuzz guided-fuzz chaos bench peers lock clean
 
 setup: $(VENV)/.installed
 
@@ -38,6 +40,10 @@ check: setup  ## style, types, layers, known holes in dependencies
 
 fuzz: setup  ## a million changed replies, and 20,000 changed files for every other reader; make fuzz SEED=7
 	PYTHONPATH=. $(BIN)/python tests/fuzzing.py --seed $(SEED)
+
+guided-fuzz: setup  ## Atheris, which goes by coverage, where it installs; make guided-fuzz READER=queries.yaml CASES=20000
+	$(BIN)/uv pip install --quiet --python $(BIN)/python atheris==3.0.0
+	PYTHONPATH=.:tests $(BIN)/python tests/fuzzing.py --guided $(READER) --cases $(CASES) --seed $(SEED)
 
 bench: setup  ## make bench BENCH=name runs one
 	$(BIN)/python benchmarks/run.py $(BENCH)

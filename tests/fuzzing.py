@@ -2,6 +2,8 @@
 
 Each reader has examples and a law. A case is an example with a few pieces cut, doubled, swapped, or replaced by what
 has hurt parsers before. The first case that breaks a law is shown: its seed and number say it again.
+
+`--guided` lets Atheris (`make guided-fuzz` brings it) choose the changes for one reader, by the lines that they reach.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from fakes import fake_profile, reply_text
@@ -23,6 +26,7 @@ from pipeline.inputs import expand
 from pipeline.manifest import NAME, SCHEMA_VERSION, read_manifest
 from pipeline.queries import parse_queries
 from pipeline.storage import Store
+from pipeline.texts import yaml_value
 from pipeline.training import read_settings
 from t2s_core.errors import BadInput
 from t2s_core.prompts import InstancePrompt
@@ -251,12 +255,41 @@ def fuzz(name: str, folder: Path, n_cases: int, seed: int = 0, seconds: int | No
         signal.alarm(0)
 
 
+def fuzz_guided(name: str, folder: Path, n_cases: int, seed: int) -> None:
+    """Raises with the first case that breaks a law; Atheris writes it to a file and ends the process."""
+    import atheris
+
+    reader, corpus = READERS[name](folder), folder / "corpus"
+    corpus.mkdir()
+    for number, example in enumerate(reader.examples):
+        (corpus / str(number)).write_bytes(example)
+    for function in (parse_reply, parse_queries, yaml_value, read_settings, read_aoi, read_manifest, expand):
+        # all functions of these modules
+        for value in vars(sys.modules[function.__module__]).values():
+            if isinstance(value, FunctionType) and value.__module__ == function.__module__:
+                value.__code__ = atheris.instrument_func(value).__code__
+    options = [
+        f"-runs={n_cases}",
+        f"-seed={seed + 1}",
+        "-max_len=50000",
+        f"-timeout={SECONDS_PER_CASE}",
+        "-rss_limit_mb=0",
+    ]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], reader.check)
+    atheris.Fuzz()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("readers", nargs="*", help=f"all of {', '.join(READERS)} by default")
     parser.add_argument("--cases", type=int, default=1_000_000, help="of replies; a fiftieth of it of each other")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guided", action="store_true", help="by coverage, with Atheris; one reader")
     given = parser.parse_args()
+    if given.guided:
+        with tempfile.TemporaryDirectory() as folder:
+            fuzz_guided(*given.readers, Path(folder), given.cases, given.seed)
+        return
     for name in given.readers or READERS:
         n_cases = given.cases if name == "replies" else given.cases // 50
         start_s = time.perf_counter()
