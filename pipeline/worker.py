@@ -1,5 +1,6 @@
 """What runs on a worker: read batches' windows, ask the models, commit the results, all three at the same time."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ from t2s_core.masks import quantise
 from t2s_core.registry import load_prompter, load_segmenter
 from t2s_core.template import load_template
 
+_TURNS = threading.Lock()
+"""Of threads of one process at its engine, and at loading it: neither is made for two at a time."""
 _AHEAD, _BEHIND = 2, 2
 """Batches that are read before the models want them, and that wait for their commit: each holds its pixels or masks."""
 
@@ -121,7 +124,7 @@ def _run_open(task: SegmentTask, open_batches: Iterator[Batch]) -> list[BatchRec
 
 def _ask(task: SegmentTask, read: ReadBatch) -> tuple[BatchReceipt, list[TileResult]]:
     """A batch's results, and what is known of its receipt by then."""
-    start_s, load_s, spent = time.perf_counter(), 0.0, EngineSeconds()
+    load_s, spent = 0.0, EngineSeconds()
     results: list[TileResult] = []
     readable: list[tuple[PlannedTile, tuple[Ask, ...], TilePixels]] = []
     for tile, asks, pixels in zip(read.batch.tiles, read.batch.asks, read.pixels, strict=True):
@@ -135,13 +138,14 @@ def _ask(task: SegmentTask, read: ReadBatch) -> tuple[BatchReceipt, list[TileRes
         else:
             readable.append((tile, asks, pixels))
     if readable:
-        misses = _engine.cache_info().misses
-        engine = _engine(task.versions, task.device)
-        # a worker that will answer nothing never pays for the models, and one that does pays once
-        load_s = time.perf_counter() - start_s if _engine.cache_info().misses > misses else 0.0
-        before = replace(engine.spent)
-        results += _answers(engine, task, readable)
-        spent = engine.spent.since(before)
+        with _TURNS:
+            start_s, misses = time.perf_counter(), _engine.cache_info().misses
+            engine = _engine(task.versions, task.device)
+            # a worker that will answer nothing never pays for the models, and one that does pays once
+            load_s = time.perf_counter() - start_s if _engine.cache_info().misses > misses else 0.0
+            before = replace(engine.spent)
+            results += _answers(engine, task, readable)
+            spent = engine.spent.since(before)
     receipt = BatchReceipt(
         name=read.batch.name,
         n_tiles=len(read.batch.tiles),

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
+import rasterio
 from affine import Affine
 from fakes import fake_profile, reply_text
 from numpy.typing import NDArray
@@ -68,6 +69,24 @@ def draw_scene(path: Path, height: int = 120, width: int = 150, *, seed: int = 0
         pixels[:, hole] = 0
         profile["nodata"] = 0
     return draw_tiff(path, pixels, **{"transform": NORTH_UP, **profile})
+
+
+def truncate(path: Path) -> Path:
+    """The header and the first blocks stay, the rest of the pixels is gone."""
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size * 6 // 10)
+    return path
+
+
+def draw_corrupt(path: Path) -> Path:
+    """A scene of nine tiles, of which some can be read."""
+    noise = np.random.default_rng(3).integers(1, 255, (3, 120, 150)).astype(np.uint8)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=120, width=150, dtype="uint8", crs="EPSG:32633", transform=NORTH_UP,
+        tiled=True, blockxsize=32, blockysize=32, compress="deflate", interleave="pixel",
+    ) as file:  # fmt: skip
+        file.write(noise)
+    return truncate(path)
 
 
 def spec_of(models: Models, *scenes: Path, queries: Iterable[str] = (WATER,), **changes: Any) -> RunSpec:

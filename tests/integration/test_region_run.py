@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import odc.geo.xr  # noqa: F401 -- registers `.odc`
 import pytest
-import rasterio
 import rasterio.features
 import shapely
 from affine import Affine
@@ -19,6 +18,7 @@ from regions import (
     ROADS,
     WATER,
     DyingWorkers,
+    draw_corrupt,
     draw_scene,
     features_of,
     files,
@@ -61,23 +61,6 @@ def scene(tmp_path: Path) -> Path:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-def truncate(path: Path) -> Path:
-    """The header and the first blocks stay, the rest of the pixels is gone."""
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size * 6 // 10)
-    return path
-
-
-def draw_corrupt(path: Path) -> Path:
-    noise = np.random.default_rng(3).integers(1, 255, (3, 120, 150)).astype(np.uint8)
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=120, width=150, dtype="uint8", crs="EPSG:32633", transform=NORTH_UP,
-        tiled=True, blockxsize=32, blockysize=32, compress="deflate", interleave="pixel",
-    ) as file:  # fmt: skip
-        file.write(noise)
-    return truncate(path)
 
 
 def test_a_run_leaves_masks_features_manifest_and_report(models: Models, scene: Path, out: Path) -> None:

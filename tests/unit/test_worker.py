@@ -1,8 +1,10 @@
 """A task of several batches: all committed or an error, receipts that say where the time went, no thread left over."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -217,3 +219,29 @@ def test_who_retries_failures_computes_committed_batches_anew(
     before = (tmp_path / "out" / task.batches[0].name).stat().st_mtime_ns
     run_batches(task)
     assert (tmp_path / "out" / task.batches[0].name).stat().st_mtime_ns > before
+
+
+def test_threads_of_a_worker_take_turns_at_its_models_and_load_them_once(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_models, most, loads = [0], [0], []
+
+    def script(*_: Any) -> str:
+        at_models[0] += 1
+        most[0] = max(most[0], at_models[0])
+        time.sleep(0.005)
+        at_models[0] -= 1
+        return BOX
+
+    def load(*_: Any) -> Engine:
+        loads.append(threading.get_ident())
+        time.sleep(0.05)
+        return Engine(ScriptedPrompter(script), BoxSegmenter())
+
+    monkeypatch.setattr(worker, "_engine", lru_cache(load))
+    stores = [Store.at(str(tmp_path / name)) for name in ("a", "b", "c")]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda store: run_batches(task_of(scene, store)), stores))
+    assert most == [1]
+    assert len(loads) == 1
+    assert len({str(committed(store, scene)) for store in stores}) == 1
