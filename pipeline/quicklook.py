@@ -31,7 +31,7 @@ def quicklook(scene: Scene, stretch: Stretch, longest_px: int = 800) -> NDArray[
         bands = read_bands(dataset, scene, whole, out_shape, resampling)
         valid = valid_pixels(dataset, scene, whole, bands)
     if colours is None:
-        rgb = np.moveaxis(apply(stretch, bands), 0, -1)
+        rgb = apply(stretch, bands)
     else:
         rgb = colours[np.minimum(bands[0].astype(np.intp), len(colours) - 1)]
     return np.dstack([rgb, np.where(valid, 255, 0)]).astype(np.uint8)
