@@ -27,12 +27,13 @@ def quicklook(scene: Scene, stretch: Stretch, longest_px: int = 800) -> NDArray[
     Read from overviews where the file has some, and part by part. Raises `UnreadablePixels`.
     """
     scale = max(1.0, max(scene.shape) / longest_px)
-    rgba = np.zeros((*(max(1, round(side / scale)) for side in scene.shape), 4), np.uint8)
+    height, width = (max(1, round(side / scale)) for side in scene.shape)
+    rgba = np.zeros((height, width, 4), np.uint8)
     with open_scene(scene, cache_bytes=_CACHE_BYTES) as dataset:
         overview = max([1, *(f for f in dataset.overviews(scene.bands[0]) if f <= scale)])
         colours = palette(dataset, scene)
         resampling = Resampling.average if colours is None else Resampling.nearest
-        for part, window in _parts(scene.shape, rgba.shape[:2], max(1, int(_PART_PX * overview / scale))):
+        for part, window in _parts(scene.shape, (height, width), max(1, int(_PART_PX * overview / scale))):
             bands = read_bands(dataset, scene, window, rgba[part].shape[:2], resampling)
             valid = valid_pixels(dataset, scene, window, bands)
             rgba[part][..., :3] = (

@@ -21,7 +21,7 @@ def test_a_picture_read_in_parts_is_the_mean_of_the_pixels_under_each_of_its_own
     seen: list[Window] = []
     read = quicklook.read_bands
 
-    def watched(dataset: Any, of: Any, window: Window, *rest: Any) -> Any:  # noqa: ANN401
+    def watched(dataset: Any, of: Any, window: Window, *rest: Any) -> Any:
         seen.append(window)
         return read(dataset, of, window, *rest)
 
