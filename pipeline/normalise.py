@@ -8,6 +8,8 @@ from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.pixels import UnreadablePixels, open_scene, palette, read_bands, valid_pixels
@@ -51,30 +53,31 @@ IDENTITY = Stretch("identity", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 
 
 def apply(stretch: Stretch, bands: NDArray[Any]) -> NDArray[np.uint8]:
-    """Stretch (3, height, width) values to uint8 of the same shape.
+    """Stretch (3, height, width) values to an image of 8 bits, (height, width, 3).
 
     Linear between `low` and `high`, rounded, clipped; `low` above `high` inverts. Where a band's `low` equals its
     `high` (a constant image) that value becomes mid-grey, less becomes 0 and more 255. NaN becomes 0.
     """
-    if stretch.kind == "identity":
-        as_is: NDArray[np.uint8] = (
-            bands if bands.dtype == np.uint8 else np.nan_to_num(bands).clip(0, 255).astype(np.uint8)
-        )
-        return as_is
-    stretched = np.empty(bands.shape, np.uint8)
-    for band, low, high, out in zip(bands, stretch.low, stretch.high, stretched, strict=True):
-        if band.dtype.kind in "iu" and band.dtype.itemsize <= _TABLE_BYTES:
-            np.take(_table(low, high, band.dtype.name), band.view(f"u{band.dtype.itemsize}"), out=out, mode="clip")
+    image = np.empty((*bands.shape[1:], 3), np.uint8)
+    # band by band: NumPy takes four times as long to turn the axes of the whole at once
+    for i, (band, low, high) in enumerate(zip(bands, stretch.low, stretch.high, strict=True)):
+        if stretch.kind == "identity":
+            image[..., i] = band if band.dtype == np.uint8 else np.nan_to_num(band).clip(0, 255)
+        elif band.dtype.kind in "iu" and band.dtype.itemsize <= _TABLE_BYTES:
+            values = pa.array(band.view(f"u{band.dtype.itemsize}").ravel())
+            # every value has its entry; NumPy's `take`, which turns all of them into 64 bits first, is a third as fast
+            found = pc.take(_table(low, high, band.dtype.name), values, boundscheck=False)
+            image[..., i] = found.to_numpy().reshape(band.shape)
         else:
-            out[:] = _stretched(band, low, high)
-    return stretched
+            image[..., i] = _stretched(band, low, high)
+    return image
 
 
 @lru_cache(maxsize=8)
-def _table(low: float, high: float, dtype: str) -> NDArray[np.uint8]:
+def _table(low: float, high: float, dtype: str) -> pa.UInt8Array:
     """What each value of a small integer type becomes, by its bits read as an unsigned number."""
     n_bytes = np.dtype(dtype).itemsize
-    return _stretched(np.arange(2 ** (8 * n_bytes), dtype=f"u{n_bytes}").view(dtype), low, high)
+    return pa.array(_stretched(np.arange(2 ** (8 * n_bytes), dtype=f"u{n_bytes}").view(dtype), low, high))
 
 
 def _stretched(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:

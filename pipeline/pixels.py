@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window as RasterioWindow
 
-from pipeline.rasters import RASTER_ERRORS, UNFETCHED, default_warp, open_raster, version_of
+from pipeline.rasters import CACHE_BYTES, RASTER_ERRORS, UNFETCHED, default_warp, open_raster, version_of
 from pipeline.scenes import Scene
 from pipeline.texts import one_line
 from pipeline.tiling import Window
@@ -26,15 +26,16 @@ class UnreadablePixels(T2sError):
 
 
 @contextmanager
-def open_scene(scene: Scene) -> Iterator[Any]:
+def open_scene(scene: Scene, *, cache_bytes: int = CACHE_BYTES) -> Iterator[Any]:
     """A `rasterio` dataset on the scene's grid; a scene with only ground control points comes warped.
 
     For the thread that opens it: GDAL datasets may not cross threads, so each thread opens its own.
+    `cache_bytes`: see `open_raster`.
     Raises `UnreadablePixels` if the file no longer opens or is another version than the scene was made from.
     """
     with ExitStack() as stack:
         try:
-            dataset = stack.enter_context(open_raster(scene.address, at_once=True))
+            dataset = stack.enter_context(open_raster(scene.address, at_once=True, cache_bytes=cache_bytes))
             version = version_of(scene.address, dataset)
             opened = stack.enter_context(default_warp(dataset)) if scene.warped else dataset
         except RASTER_ERRORS as error:

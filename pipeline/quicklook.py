@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,27 +15,48 @@ from pipeline.scenes import Scene
 from pipeline.tiling import Window
 
 _WEBP_QUALITY = 80
+_PART_PX = 2048
+"""Side of what is read at once, in pixels of the overview that serves: memory does not grow with the scene."""
+_CACHE_BYTES = 16 * 2**20
+"""Nearly no block is needed twice."""
 
 
 def quicklook(scene: Scene, stretch: Stretch, longest_px: int = 800) -> NDArray[np.uint8]:
     """(height, width, 4): RGBA at most `longest_px` on its longer side, transparent where there is no data.
 
-    Read from overviews where the file has some. Raises `UnreadablePixels`.
+    Read from overviews where the file has some, and part by part. Raises `UnreadablePixels`.
     """
-    height, width = scene.shape
-    scale = min(1.0, longest_px / max(height, width))
-    out_shape = max(1, round(height * scale)), max(1, round(width * scale))
-    whole = Window(0, 0, width, height)
-    with open_scene(scene) as dataset:
+    scale = max(1.0, max(scene.shape) / longest_px)
+    height, width = (max(1, round(side / scale)) for side in scene.shape)
+    rgba = np.zeros((height, width, 4), np.uint8)
+    with open_scene(scene, cache_bytes=_CACHE_BYTES) as dataset:
+        overview = max([1, *(f for f in dataset.overviews(scene.bands[0]) if f <= scale)])
         colours = palette(dataset, scene)
         resampling = Resampling.average if colours is None else Resampling.nearest
-        bands = read_bands(dataset, scene, whole, out_shape, resampling)
-        valid = valid_pixels(dataset, scene, whole, bands)
-    if colours is None:
-        rgb = np.moveaxis(apply(stretch, bands), 0, -1)
-    else:
-        rgb = colours[np.minimum(bands[0].astype(np.intp), len(colours) - 1)]
-    return np.dstack([rgb, np.where(valid, 255, 0)]).astype(np.uint8)
+        for part, window in _parts(scene.shape, (height, width), max(1, int(_PART_PX * overview / scale))):
+            bands = read_bands(dataset, scene, window, rgba[part].shape[:2], resampling)
+            valid = valid_pixels(dataset, scene, window, bands)
+            rgba[part][..., :3] = (
+                apply(stretch, bands)
+                if colours is None
+                else colours[np.minimum(bands[0].astype(np.intp), len(colours) - 1)]
+            )
+            rgba[part][..., 3] = np.where(valid, 255, 0)
+    return rgba
+
+
+def _parts(
+    shape: tuple[int, int], out_shape: tuple[int, int], step: int
+) -> Iterator[tuple[tuple[slice, slice], Window]]:
+    """Squares of `step` pixels of the picture, each with the window of the scene that it shows."""
+    (height, width), (out_height, out_width) = shape, out_shape
+    for top in range(0, out_height, step):
+        bottom = min(top + step, out_height)
+        for left in range(0, out_width, step):
+            right = min(left + step, out_width)
+            x0, x1 = (round(x * width / out_width) for x in (left, right))
+            y0, y1 = (round(y * height / out_height) for y in (top, bottom))
+            yield (slice(top, bottom), slice(left, right)), Window(x0, y0, x1, y1)
 
 
 def data_url(rgba: NDArray[np.uint8]) -> str:

@@ -32,9 +32,10 @@ RASTER_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 """What opening and reading raise. Of what rasterio reads late (colours, say) GDAL's own errors come through."""
 
 _BLOCK_BYTES = 256 * 1024
-_CACHE_BYTES = 256 * 2**20
-"""Decoded blocks that a process keeps: two rows of 512 px blocks of three 16-bit bands, 40,000 px wide. GDAL's own
-choice, a twentieth of the machine, is too much where there is a process for each of many cores."""
+CACHE_BYTES = 128 * 2**20
+"""Decoded blocks that a process keeps: what lies under four rows of 512 px tiles of three 16-bit bands, 12,000 px wide,
+so that the next four rows decode none of them again. GDAL's own choice, a twentieth of the machine, is too much where
+there is a process for each of many cores, and grows with the scene up to there."""
 _LOCKED = {
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
@@ -52,7 +53,9 @@ def is_url(href: str) -> bool:
 
 
 @contextmanager
-def open_raster(href: str, *, at_once: bool = False, overview_level: int | None = None) -> Iterator[Any]:
+def open_raster(
+    href: str, *, at_once: bool = False, overview_level: int | None = None, cache_bytes: int = CACHE_BYTES
+) -> Iterator[Any]:
     """A `rasterio.DatasetReader`, for one thread. Raises `RasterioIOError` where no driver of `DRIVERS` reads the file.
 
     What makes GDAL open more than the file itself is looked at first: see `vrts`. A VRT behind a URL is not opened.
@@ -63,13 +66,14 @@ def open_raster(href: str, *, at_once: bool = False, overview_level: int | None 
         href: a path or a URL.
         at_once: all blocks of a window are asked for together, which only who listens to `UNFETCHED` may ask for.
         overview_level: from 0, where an overview is to be opened in place of the raster.
+        cache_bytes: decoded blocks that are kept, at most. GDAL has one cache for the process: the last to open says.
     """
     files = _RemoteFilesAtOnce if at_once else _RemoteFiles
     options: dict[str, Any] = {"opener": files(href)} if is_url(href) else {}
     if overview_level is not None:
         options["overview_level"] = overview_level
     # credentials are fsspec's business: no session, for rasterio would make one of boto3 each time
-    env = rasterio.Env(session=DummySession(), **_settings(href))
+    env = rasterio.Env(session=DummySession(), **_settings(href, cache_bytes))
     if not is_url(href):
         _check_what_it_opens(Path(href))
     # of a VRT behind a URL, nobody could look at the sources first
@@ -88,9 +92,9 @@ def _check_what_it_opens(path: Path) -> None:
             raise RasterioIOError(problem)
 
 
-def _settings(href: str) -> dict[str, Any]:
+def _settings(href: str, cache_bytes: int) -> dict[str, Any]:
     """GDAL's settings for reading a file. What the user's environment says goes first."""
-    settings: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE_BYTES}
+    settings: dict[str, Any] = {"GDAL_CACHEMAX": cache_bytes}
     if is_url(href):
         # GDAL would ask the server for a hundred files that might lie beside this one
         settings["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def read_windows(
     """
     if len(windows_scene_px) == 1:
         return [read_window(dataset, scene, windows_scene_px[0], out_px, stretch)]
-    union = _around(windows_scene_px).intersection(_whole(scene))
+    union = reduce(_around, windows_scene_px).intersection(_whole(scene))
     if union is None:
         return [_blank(window, out_px) for window in windows_scene_px]
     rgb, valid = _read_inside(dataset, scene, union, (union.height, union.width), stretch)
@@ -97,27 +98,34 @@ def together(
     windows_scene_px: Sequence[Window],
     out_px: int,
 ) -> list[list[Window]]:
-    """The windows, in order, in groups that are best read at once: where that reads no more pixels than one by one.
+    """The windows, in order, in the groups that together read fewest pixels, each the rectangle around its windows.
 
     Only tiles at native resolution, of files that hold the very pixels: what resampling, a warp or a VRT gives may
     depend on where a window begins.
     """
     if dataset.driver not in {"GTiff", "JP2OpenJPEG"} or any(w.width != out_px for w in windows_scene_px):
         return [[window] for window in windows_scene_px]
+    fewest = [(0, 0)]
+    """Of the first 0, 1, 2, ... windows: pixels that are read, and where the last group begins."""
+    for end, union in enumerate(windows_scene_px, start=1):
+        best = fewest[-1][0] + _area(union), end - 1
+        for start in range(end - 2, -1, -1):
+            union = _around(union, windows_scene_px[start])  # noqa: PLW2901 -- it grows
+            if _area(union) > _MOST_AT_ONCE_PX:
+                break
+            best = min(best, (fewest[start][0] + _area(union), start))
+        fewest.append(best)
     groups: list[list[Window]] = []
-    for window in windows_scene_px:
-        if groups:
-            union = _around([*groups[-1], window])
-            if _area(union) <= min(sum(map(_area, [*groups[-1], window])), _MOST_AT_ONCE_PX):
-                groups[-1].append(window)
-                continue
-        groups.append([window])
+    end = len(windows_scene_px)
+    while end:
+        _, start = fewest[end]
+        groups.insert(0, list(windows_scene_px[start:end]))
+        end = start
     return groups
 
 
-def _around(windows: Sequence[Window]) -> Window:
-    lows, highs = zip(*((w[:2], w[2:]) for w in windows), strict=True)
-    return Window(*map(min, zip(*lows, strict=True)), *map(max, zip(*highs, strict=True)))
+def _around(one: Window, other: Window) -> Window:
+    return Window(*map(min, one[:2], other[:2]), *map(max, one[2:], other[2:]))
 
 
 def _area(window: Window) -> int:
@@ -156,13 +164,12 @@ def _read_inside(
     Bands are not read where masks say that there is no data.
     """
     native_shape = (window_scene_px.height, window_scene_px.width)
-    rgb = np.zeros((*out_shape, 3), np.uint8)
     if out_shape == native_shape:
         valid = outside_pixels(dataset, scene, window_scene_px, native_shape)
     else:
         valid = native_valid(dataset, scene, window_scene_px)
     if not valid.any():
-        return rgb, valid
+        return np.zeros((*out_shape, 3), np.uint8), valid
     colours = palette(dataset, scene)
     bands = read_bands(dataset, scene, window_scene_px, out_shape, _resampling(native_shape, out_shape, colours))
     if out_shape == native_shape:
@@ -171,12 +178,8 @@ def _read_inside(
     else:
         shown = valid_pixels(dataset, scene, window_scene_px, bands) & _at_middles(valid, out_shape)
     if not shown.any():
-        return rgb, valid
-    if colours is None:
-        for i, band in enumerate(apply(stretch, bands)):
-            rgb[..., i] = band
-    else:
-        rgb = _look_up(colours, bands[0])
+        return np.zeros((*out_shape, 3), np.uint8), valid
+    rgb = apply(stretch, bands) if colours is None else _look_up(colours, bands[0])
     if not shown.all():
         rgb *= shown[..., None]
     return rgb, valid

@@ -17,6 +17,8 @@ class Broken(BaseException):
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
+    with ahead(counted(1, []), 1) as items:  # the one thread that stays with this one
+        list(items)
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
@@ -43,6 +45,39 @@ def test_items_come_in_order_and_all_of_them(n: int, before: int) -> None:
         assert list(items) == list(range(n))
     assert len(where) == 1, "one thread ran the generator from its first line to its last"
     assert where[0] is not threading.current_thread()
+
+
+def test_one_thread_serves_a_thread_for_all_its_life_and_ends_with_it() -> None:
+    where: list[Any] = []
+
+    def use() -> None:
+        for _ in range(3):
+            with ahead(counted(2, [], where), 2) as items:
+                list(items)
+
+    for _ in range(2):
+        using = threading.Thread(target=use)
+        using.start()
+        using.join(60)
+    assert len(where) == 6
+    first, other = where[0], where[3]
+    assert where == [first] * 3 + [other] * 3
+    assert first is not other
+    for thread in (first, other):
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_a_generator_that_broke_leaves_the_thread_to_the_next() -> None:
+    def broken() -> Generator[int, None, None]:
+        yield from ()
+        raise Broken
+
+    for _ in range(2):
+        with ahead(broken(), 1) as items, pytest.raises(Broken):
+            next(items)
+    with ahead(counted(3, []), 1) as items:
+        assert list(items) == [0, 1, 2]
 
 
 def test_no_more_than_n_items_are_made_before_they_are_asked_for() -> None:
