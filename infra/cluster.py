@@ -30,8 +30,8 @@ class Cluster:
 
     client: Any
     """Connected `distributed.Client`."""
-    on_gpus: bool
-    """Whether models go to workers that have a GPU; where False, they go anywhere."""
+    on_gpus: bool | None
+    """Whether models go to workers that have a GPU, which some are then; None: as soon as there is one."""
     patience_s: float
     """How long it may be without a worker of the kind that is needed."""
     want: Callable[[PoolName, float], None] = lambda *_: None
@@ -104,7 +104,7 @@ def _somewhere(stack: ExitStack, address: str, device: str) -> Cluster:
     check_threads(workers)
     if device.startswith("cuda"):
         check_gpus(workers.values())
-    on_gpus = device != "cpu" and any(worker["resources"].get("GPU") for worker in workers.values())
+    on_gpus = {"cpu": False, "auto": None}.get(device, True)
     return Cluster(client, on_gpus, _PATIENCE_S, check=_Newcomers(client, set(workers)))
 
 

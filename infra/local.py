@@ -52,7 +52,10 @@ def local_gpus(n_workers: int | None) -> Iterator[Any]:
     with_gpu = {f"gpu-{name}": _worker(resources={GPU: 1}, env={"CUDA_VISIBLE_DEVICES": name}) for name in gpus}
     n_others = n_workers or max(1, (os.cpu_count() or 1) - len(gpus))
     others = {f"cpu-{i}": _worker(env={"CUDA_VISIBLE_DEVICES": ""}) for i in range(n_others)}
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": None}}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+    }
     with SpecCluster(workers={**with_gpu, **others}, scheduler=scheduler, silence_logs=logging.ERROR) as cluster:
         yield cluster
 

@@ -59,8 +59,8 @@ class InProcess:
 class DaskWorkers:
     """Runs on a Dask cluster with a bounded number of items in flight, so that a plan of any size stays a generator.
 
-    What asks models goes to workers with the Dask resource `GPU`, one item for each of their GPUs, where `on_gpus`;
-    all else goes to workers without, as long as one is connected.
+    What asks models goes to workers with the Dask resource `GPU`, one item for each of their GPUs; all else goes to
+    workers without, as long as one is connected.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DaskWorkers:
         *,
         in_flight_per_worker: int = 3,
         patience_s: float = 30.0,
-        on_gpus: bool = False,
+        on_gpus: bool | None = None,
         want: Callable[[Literal["gpu", "cpu"], float], None] = lambda *_: None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
@@ -79,7 +79,7 @@ class DaskWorkers:
             client: Of `distributed`.
             in_flight_per_worker: At least 1.
             patience_s: How long it may be without a worker of the kind that is needed.
-            on_gpus: Whether models shall run on GPUs.
+            on_gpus: Whether models shall run on GPUs; None: from the first worker on that has one.
             want: Told of how many items could be worked on at the same time, for a cluster that grows and shrinks.
             check: Called about every second while results are waited for, and for workers that are new before anything
                 is given to them; what it raises ends `map`.
@@ -89,7 +89,7 @@ class DaskWorkers:
         self._on_gpus, self._want, self._check = on_gpus, want, check
         self._roster, self._called_s = Roster({}, {}), -math.inf
         self._met: set[str] = set()
-        self._demand: dict[tuple[bool, int], float] = {}
+        self._demand: dict[int, tuple[bool, float]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -100,17 +100,19 @@ class DaskWorkers:
 
     def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
         """See `Workers.map`. Raises `MachineFault` where no worker is connected, or scheduler or workers are lost."""
-        flight = _Flight(self._client, function, items, gpu=models and self._on_gpus)
+        flight = _Flight(self._client, function, items)
         try:
             while True:
-                limit = self._call().slots(gpu=flight.gpu) * self._per_worker
+                roster = self._call()
+                flight.gpu = models and bool(self._on_gpus)
+                limit = roster.slots(gpu=flight.gpu) * self._per_worker
                 self._ask(flight, flight.demand(max(limit, self._per_worker)))
                 if flight.is_over:
                     return
                 if limit == 0:
                     self._wait_for_workers(flight)
                     continue
-                flight.fill(self._roster, limit)
+                flight.fill(roster, limit)
                 try:
                     future = flight.next(timeout_s=_LOOK_EVERY_S)
                 except Empty:
@@ -141,15 +143,17 @@ class DaskWorkers:
                 if roster.threads.keys() - self._met:
                     self._check()
                     self._met |= roster.threads.keys()
+                if self._on_gpus is None and roster.gpus:
+                    self._on_gpus = True  # and so it stays: a model that falls back to CPUs would take days
                 self._roster, self._called_s = roster, time.monotonic()
             return self._roster
 
     def _ask(self, flight: "_Flight[T, R]", n: float) -> None:
         with self._lock:
-            self._demand[flight.gpu, id(flight)] = n
-            total = sum(n for (gpu, _), n in self._demand.items() if gpu is flight.gpu)
+            self._demand[id(flight)] = flight.gpu, n
+            total = sum(n for gpu, n in self._demand.values() if gpu is flight.gpu)
             if n == 0:
-                del self._demand[flight.gpu, id(flight)]
+                del self._demand[id(flight)]
         self._want("gpu" if flight.gpu else "cpu", total)
 
     def _wait_for_workers(self, flight: "_Flight[T, R]") -> None:
@@ -169,8 +173,9 @@ class DaskWorkers:
 class _Flight(Generic[T, R]):
     """Items of one `map` that were given to workers, and the next few."""
 
-    def __init__(self, client: Client, function: Callable[[T], R], items: Iterable[T], *, gpu: bool) -> None:
-        self.gpu = gpu
+    def __init__(self, client: Client, function: Callable[[T], R], items: Iterable[T]) -> None:
+        self.gpu = False
+        """Whether what is given next wants a GPU."""
         self._client, self._function, self._pending = client, function, iter(items)
         self._drawn: deque[T] = deque()
         self._given: dict[Future[R], tuple[T, frozenset[str]]] = {}

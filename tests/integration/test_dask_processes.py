@@ -72,5 +72,8 @@ def test_a_scheduler_s_workers_give_the_same_bits_and_stay(
 
 
 def test_what_is_no_address_is_refused() -> None:
-    with pytest.raises(ClusterProblem, match="no such kind of cluster; use local, local-gpu"), cluster_for("my-cluster"):
+    with (
+        pytest.raises(ClusterProblem, match="no such kind of cluster; use local, local-gpu"),
+        cluster_for("my-cluster"),
+    ):
         pytest.fail("connected to nowhere")
