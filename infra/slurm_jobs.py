@@ -86,7 +86,24 @@ class SlurmWorkers:
     def __init__(self, settings: SlurmSettings) -> None:
         """Starts the scheduler; submits nothing yet. Raises `ClusterProblem` and `OSError`."""
         extra("dask-jobqueue", "slurm")
-        from dask_jobqueue.slurm import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+        from distributed import SchedulerPlugin, Status
+
+        class Submitted(SLURMJob):  # type: ignore[misc]  # it has no types
+            """Says of itself that it failed where Slurm refuses it: Dask's cluster wants to know at its end."""
+
+            async def start(self) -> None:
+                try:
+                    await super().start()
+                except BaseException:
+                    self.status = Status.failed
+                    raise
+
+        class Met(SchedulerPlugin):
+            """Remembers every worker that ever connected, however short."""
+
+            def add_worker(_, scheduler: Any, worker: str) -> None:  # noqa: ANN401, N805
+                self._met.add(scheduler.workers[worker].name)
 
         self._settings, self._numbers = settings, count()
         self._met: set[str] = set()
@@ -95,10 +112,13 @@ class SlurmWorkers:
         self.cluster: Any = SLURMCluster(
             **_options(settings, settings.cpu),
             **_security(settings),
+            job_cls=Submitted,
             interface=settings.interface,
             scheduler_options={"dashboard_address": ":0", **listen},
             silence_logs=logging.ERROR,
         )
+        scheduler: Any = self.cluster.scheduler
+        scheduler.add_plugin(Met())
 
     def scale(self, pool: PoolName, n: int) -> None:
         """Bring a pool to `n` jobs: submit, replace those that ended, let workers go that are not needed.
@@ -111,7 +131,6 @@ class SlurmWorkers:
     async def _scale(self, pool: PoolName, n: int) -> None:
         spec, scheduler = self.cluster.worker_spec, self.cluster.scheduler
         connected = {worker.name: worker for worker in scheduler.workers.values()}
-        self._met |= connected.keys()
         for name in await self._ended(connected.keys()):
             spec.pop(name)
         names = [name for name in spec if name.startswith(f"{pool}-")]
@@ -169,6 +188,7 @@ def _options(settings: SlurmSettings, job: Job) -> dict[str, Any]:
         "log_directory": None if settings.log_folder is None else str(settings.log_folder),
         "job_name": "t2s",
         "death_timeout": 60,
+        "nanny": False,  # a job whose worker dies ends, and another takes its place
         "worker_extra_args": ["--lifetime", f"{life_s}s", "--memory-limit", "0"],
     }
 

@@ -1,5 +1,6 @@
 """Runs by way of dask-jobqueue, on a Slurm whose jobs are processes of this machine."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from pipeline.work import DaskWorkers
 
 SETTINGS = """
 host: 127.0.0.1
-prologue: ["export DASK_DISTRIBUTED__WORKER__DAEMON=False"]
+prologue: ["export T2S_TEST=1"]
 idle_s: 0
 wait_s: 120
 ask_every_s: 0.5
@@ -28,6 +29,7 @@ cpu: {minimum: 0, maximum: 2, queue: normal, memory: 1GB}
 
 @pytest.fixture
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # jobs find tests/ there
     return fake_slurm.install(tmp_path, monkeypatch)
 
 
@@ -51,11 +53,11 @@ def workers_on(found: Cluster) -> DaskWorkers:
 
 def test_jobs_come_with_the_work_and_go_without_it(jobs: Path, settings: Callable[..., str], tmp_path: Path) -> None:
     spec = spec_of(make_models(tmp_path), draw_scene(tmp_path / "alpha.tif"), queries=[WATER])
-    with cluster_for(settings()) as found:
+    with cluster_for(settings(**{"cpu: {minimum: 0, maximum: 2": "cpu: {minimum: 1, maximum: 1"})) as found:
         assert found.client.scheduler.address.startswith("tls://")
-        assert fake_slurm.alive(jobs) == []
         outcome = run(spec, tmp_path / "slurm", workers_on(found))
-        eventually(lambda: fake_slurm.alive(jobs) == [])
+        eventually(lambda: len(fake_slurm.alive(jobs)) == 1)  # the one that is kept
+    eventually(lambda: fake_slurm.alive(jobs) == [])
     assert outcome.status is RunStatus.SUCCESS
     run(spec, tmp_path / "here")
     assert results(tmp_path / "slurm") == results(tmp_path / "here")
@@ -83,7 +85,7 @@ def test_a_job_that_ends_is_replaced(jobs: Path, settings: Callable[..., str]) -
         [(_, second, _)] = workers.map(where, [0])
     assert first != second
     assert len(fake_slurm.scripts(jobs)) == 2
-    assert fake_slurm.alive(jobs) == []
+    eventually(lambda: fake_slurm.alive(jobs) == [])
 
 
 def test_jobs_that_end_before_their_worker_connects_end_the_run(jobs: Path, settings: Callable[..., str]) -> None:
@@ -96,6 +98,7 @@ def test_jobs_that_end_before_their_worker_connects_end_the_run(jobs: Path, sett
     assert fake_slurm.alive(jobs) == []
 
 
+@pytest.mark.usefixtures("jobs")
 def test_what_slurm_refuses_is_told_in_a_line(settings: Callable[..., str]) -> None:
     refused = settings(**{"queue: normal": "queue: closed", "cpu: {minimum: 0": "cpu: {minimum: 1"})
     with pytest.raises(ClusterProblem, match="Required partition not available") as raised, cluster_for(refused):
@@ -109,7 +112,7 @@ def test_what_slurm_refuses_is_told_in_a_line(settings: Callable[..., str]) -> N
         ({"queue: gpu": "partition: gpu"}, "auto", r"slurm\.yaml: gpu\.partition: Extra inputs are not permitted$"),
         ({"[--gres=gpu:1]": "[]"}, "auto", "gpu.directives ask for no GPU; add e.g. --gres=gpu:1"),
         ({"maximum: 2, queue: gpu": "maximum: 0, queue: gpu"}, "auto", "gpu.maximum: Input should be greater than"),
-        ({"minimum: 0, maximum: 2, queue: n": "minimum: 3, maximum: 2, queue: n"}, "auto", "minimum 3 is more than maximum 2"),
+        ({"cpu: {minimum: 0": "cpu: {minimum: 3"}, "auto", "minimum 3 is more than maximum 2"),
         ({SETTINGS[SETTINGS.index("gpu:") : SETTINGS.index("cpu:")]: ""}, "cuda", r"wants a GPU, and \S+ has no `gpu`"),
         ({"host: ": "host: ["}, "auto", "is no YAML"),
     ],
