@@ -7,6 +7,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Self, TypeVar
 
+from flows.telemetry import watch
 from infra.checks import ClusterProblem
 from infra.cluster import cluster_for
 from pipeline.work import DaskWorkers
@@ -54,6 +55,7 @@ class WorkersOnDemand:
                 cluster = self._stack.enter_context(
                     cluster_for(self._cluster, n_workers=self._n_workers, device=self._device)
                 )
+                watch(cluster.client)
                 self._workers = DaskWorkers(
                     cluster.client,
                     patience_s=cluster.patience_s,

@@ -10,6 +10,9 @@ from pydantic import Field
 from infra.checks import ClusterProblem, extra
 from infra.pools import Pool, PoolName, Strict
 
+_PORTS = (("tcp-comm", 8786), ("http-dashboard", 8787))
+"""Of a scheduler. By name throughout: the operator's schema takes no numbers where Kubernetes takes both."""
+
 _QUANTITY = r"^\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 
 
@@ -57,11 +60,11 @@ class KubernetesSettings(Strict):
 
 def cluster_spec(settings: KubernetesSettings, name: str) -> dict[str, Any]:
     """The DaskCluster: a scheduler, and the pool `cpu` as its group of workers, with none yet."""
-    scheduler = _container(settings, "scheduler", settings.image, cpu="1", memory="2Gi", ports=(8786, 8787))
-    ready = {"httpGet": {"path": "/health", "port": 8787}, "periodSeconds": 5, "timeoutSeconds": 10}
+    scheduler = _container(settings, "scheduler", settings.image, cpu="1", memory="2Gi", ports=_PORTS)
+    ready = {"httpGet": {"path": "/health", "port": "http-dashboard"}, "periodSeconds": 5, "timeoutSeconds": 10}
     scheduler |= {"readinessProbe": ready, "livenessProbe": {**ready, "initialDelaySeconds": 15, "periodSeconds": 20}}
     named = {"dask.org/cluster-name": name, "dask.org/component": "scheduler"}
-    ports = [{"name": label, "protocol": "TCP", "port": port, "targetPort": port} for label, port in _SCHEDULER_PORTS]
+    ports = [{"name": label, "protocol": "TCP", "port": port, "targetPort": label} for label, port in _PORTS]
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
@@ -78,17 +81,14 @@ def cluster_spec(settings: KubernetesSettings, name: str) -> dict[str, Any]:
     }
 
 
-_SCHEDULER_PORTS = (("tcp-comm", 8786), ("http-dashboard", 8787))
-
-
 def worker_spec(settings: KubernetesSettings, pool: PoolName) -> dict[str, Any]:
     """The workers of a pool, none of them yet."""
     pods = settings.pods[pool]
     image = (settings.gpu_image or settings.image) if pool == "gpu" else settings.image
     script = "gpu-worker" if pool == "gpu" else "worker"
-    container = _container(settings, script, image, cpu=pods.cpu, memory=pods.memory, ports=(8788,))
+    container = _container(settings, script, image, cpu=pods.cpu, memory=pods.memory, ports=(("http-dashboard", 8788),))
     container["name"] = "worker"
-    alive = {"httpGet": {"path": "/health", "port": 8788}, "periodSeconds": 20, "timeoutSeconds": 10}
+    alive = {"httpGet": {"path": "/health", "port": "http-dashboard"}, "periodSeconds": 20, "timeoutSeconds": 10}
     container["livenessProbe"] = {**alive, "initialDelaySeconds": 60, "failureThreshold": 6}
     if pool == "gpu":
         for kind in ("requests", "limits"):
@@ -101,7 +101,7 @@ def worker_spec(settings: KubernetesSettings, pool: PoolName) -> dict[str, Any]:
 
 
 def _container(
-    settings: KubernetesSettings, script: str, image: str, *, cpu: str, memory: str, ports: tuple[int, ...]
+    settings: KubernetesSettings, script: str, image: str, *, cpu: str, memory: str, ports: tuple[tuple[str, int], ...]
 ) -> dict[str, Any]:
     asked = {"cpu": cpu, "memory": memory}
     return {
@@ -110,7 +110,7 @@ def _container(
         "args": [f"infra/bin/{script}.sh"],
         "env": [{"name": name, "value": value} for name, value in settings.env.items()],
         "envFrom": [{"secretRef": {"name": name}} for name in settings.env_from_secrets],
-        "ports": [{"containerPort": port, "protocol": "TCP"} for port in ports],
+        "ports": [{"name": label, "containerPort": port, "protocol": "TCP"} for label, port in ports],
         "resources": {"requests": dict(asked), "limits": dict(asked)},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
@@ -118,7 +118,12 @@ def _container(
 
 def _pod(settings: KubernetesSettings) -> dict[str, Any]:
     pod: dict[str, Any] = {
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "fsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "automountServiceAccountToken": settings.service_account is not None,
     }
     if settings.service_account is not None:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
 
@@ -19,12 +20,13 @@ def ahead(items: Generator[T, None, None], n: int) -> Iterator[Iterator[T]]:
     the end of the block it is closed there, however far it came, and the thread is gone. What it raises is raised where
     the item is asked for.
     """
+    context = copy_context()  # what is logged there is about the same run and scene
     with ThreadPoolExecutor(1, "ahead") as pool:
-        pending: deque[Future[list[T]]] = deque(pool.submit(_next, items) for _ in range(n))
+        pending: deque[Future[list[T]]] = deque(pool.submit(context.run, _next, items) for _ in range(n))
 
         def made() -> Iterator[T]:
             while item := pending.popleft().result():
-                pending.append(pool.submit(_next, items))
+                pending.append(pool.submit(context.run, _next, items))
                 yield item[0]
 
         try:
@@ -42,13 +44,14 @@ def behind(function: Callable[[T], R], n: int) -> Iterator[Callable[[T], Future[
     It raises what an earlier call raised; so does the end of the block, which waits for all calls. Where the block
     itself raises, what was handed over is still finished: it is work that is done, and would be lost.
     """
+    context = copy_context()
     with ThreadPoolExecutor(1, "behind") as pool:
         pending: deque[Future[R]] = deque()
 
         def call(item: T) -> Future[R]:
             while len(pending) >= n or (pending and pending[0].done()):
                 pending.popleft().result()
-            pending.append(pool.submit(function, item))
+            pending.append(pool.submit(context.run, function, item))
             return pending[-1]
 
         yield call
