@@ -13,12 +13,16 @@ _PATTERNS = (
     # scheme://user:password@host; a user alone may be a token
     (re.compile(r"(?<=://)[^\s/?#@'\"<>]+(?=@)"), HIDDEN),
     # what signs an address: of S3, GCS, Azure (`sig`), CloudFront (`Policy`), and keys in general
-    (re.compile(rf"(?i)(?<=[?&])({_NAMES}|sig|key|policy|auth|code)=[^&\s'\"<>]*"), rf"\1={HIDDEN}"),
+    (
+        re.compile(rf"(?i)(?<=[?&])({_NAMES}|sig|key|policy|auth|code)=[^&\s'\"<>]*?(?=[:;,.]*(?:[&\s'\"<>]|$))"),
+        rf"\1={HIDDEN}",
+    ),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {HIDDEN}"),
     # name=value, name: value, "name": "value"; not what merely talks of a token
     (
         re.compile(
-            rf"(?i)((?<![?&\w-]){_NAMES}['\"]?\s*(?:=|:(?!//))\s*)(\"[^\"]*\"|'[^']*'|(?!{re.escape(HIDDEN)})[^\s,;&'\"<>{{}}]+)"
+            rf"(?i)((?<![?&\w-]){_NAMES}['\"]?\s*(?:=|:(?!//))\s*)"
+            rf"(\"[^\"]*\"|'[^']*'|(?!{re.escape(HIDDEN)})[^\s,;&'\"<>{{}}]+)"
         ),
         rf"\1{HIDDEN}",
     ),
