@@ -1,6 +1,6 @@
 """Runs of earlier versions stay readable: a directory for each schema version, as that version left it.
 
-Kept by a run of one scene of nine tiles and two questions at /tmp/t2s-old (but for report.html, which only people read).
+Kept by a run of one scene, nine tiles and two questions at /tmp/t2s-old (without report.html, which only people read).
 """
 
 import shutil
