@@ -53,7 +53,7 @@ peers: setup  ## what some benchmarks are measured against, in .peers
 	$(BIN)/uv pip install --quiet --python .peers/bin/python -r benchmarks/peers.in
 
 lock: setup  ## refresh requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra s3 --extra train --universal --generate-hashes --python-version 3.11 -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra s3 --extra train --extra slurm --extra kubernetes --universal --generate-hashes --python-version 3.11 -o requirements.lock
 
 clean:
 	rm -rf $(VENV) .peers out .mypy_cache .ruff_cache .pytest_cache

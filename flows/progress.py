@@ -1,8 +1,10 @@
 """Progress bars for a person at a terminal; plain lines for a log file."""
 
+import logging
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -18,7 +20,10 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from pipeline.metrics import show_steps
 from pipeline.progress import Advance, Progress
+
+log = logging.getLogger(__name__)
 
 _UNITS = {
     "look": "tile-queries",
@@ -32,9 +37,15 @@ _LINE_EVERY_S = 15.0
 
 @contextmanager
 def progress_for() -> Iterator[Progress]:
-    """Bars where stderr is a terminal, else a line per stage and one every 15 s. stdout stays free for JSON."""
+    """Bars where stderr is a terminal, else a line per stage and one every 15 s. stdout stays free for JSON.
+
+    Where logs are JSON, lines are records of them.
+    """
+    if os.environ.get("T2S_LOG") == "json":
+        yield _Counted(_Lines(log.info))
+        return
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _Counted(_Lines(_print))
         return
     console = Console(stderr=True)
     columns = (
@@ -42,7 +53,7 @@ def progress_for() -> Iterator[Progress]:
         TextColumn("{task.fields[unit]}"), _Rate(), TimeRemainingColumn(),
     )  # fmt: skip
     with RichProgress(*columns, console=console) as bars:
-        yield _Bars(bars)
+        yield _Counted(_Bars(bars))
 
 
 class _Rate(ProgressColumn):
@@ -63,6 +74,9 @@ class _Bars:
 
 
 class _Lines:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
     def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
         name = f"{stage} {scene_id}"
         found = f", {done} of them done already" if done else ""
@@ -79,4 +93,28 @@ class _Lines:
         return advance
 
     def note(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)  # noqa: T201 -- this is the terminal's module
+        self._say(message)
+
+
+def _print(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 -- this is the terminal's module
+
+
+class _Counted:
+    """Shows how far stages are in this process's metrics, too."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.note = progress.note
+
+    def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
+        advance = self._progress.start(stage, scene_id, total, done)
+        show_steps(stage, scene_id, wanted=total, done=done)
+
+        def counted(steps: int) -> None:
+            nonlocal done
+            done += steps
+            show_steps(stage, scene_id, wanted=total, done=done)
+            advance(steps)
+
+        return counted

@@ -22,7 +22,7 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cluster: str = "local"
-    """`local`, or a Dask scheduler's address."""
+    """Where Dask workers come from: see `infra.cluster`."""
     workers: int | None = None
     """Local worker processes; one per core if None."""
     device: str = "auto"
@@ -46,7 +46,7 @@ def run(spec: RunSpec, out: str, settings: RunSettings, stages: Stages = DIRECT)
 def run_prepared(prepared: Prepared, settings: RunSettings, stages: Stages = DIRECT) -> Outcome:
     """The same for a spec whose inputs were looked at already."""
     book = rate_book(settings.cluster, settings.device)
-    with WorkersOnDemand(settings.cluster, settings.workers) as workers, progress_for() as progress:
+    with WorkersOnDemand(settings.cluster, settings.workers, settings.device) as workers, progress_for() as progress:
         outcome = run_region(
             prepared,
             workers,

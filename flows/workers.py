@@ -7,7 +7,9 @@ from threading import Lock
 from types import TracebackType
 from typing import Self, TypeVar
 
-from infra.cluster import client_for
+from flows.telemetry import watch
+from infra.checks import ClusterProblem
+from infra.cluster import cluster_for
 from pipeline.work import DaskWorkers
 from t2s_core.errors import BadInput
 
@@ -18,9 +20,9 @@ R = TypeVar("R")
 class WorkersOnDemand:
     """`pipeline.work.Workers` on a cluster that is opened by the first item and closed with the context."""
 
-    def __init__(self, cluster: str, n_workers: int | None) -> None:
-        """See `infra.cluster.client_for`."""
-        self._cluster, self._n_workers = cluster, n_workers
+    def __init__(self, cluster: str, n_workers: int | None, device: str = "cpu") -> None:
+        """See `infra.cluster.cluster_for`; `device` is where models shall run, if any do."""
+        self._cluster, self._n_workers, self._device = cluster, n_workers, device
         self._stack = ExitStack()
         self._workers: DaskWorkers | None = None
         self._opening = Lock()
@@ -38,20 +40,27 @@ class WorkersOnDemand:
         """See `Workers.threads`; 1 before there are any."""
         return 1 if self._workers is None else self._workers.threads
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """See `Workers.map`. Raises `BadInput` where the cluster cannot be reached."""
+    def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
+        """See `Workers.map`. Raises `BadInput` where the cluster cannot be used as it is."""
         pending = iter(items)
         for first in pending:
-            yield from self._open().map(function, chain([first], pending))
+            try:
+                yield from self._open().map(function, chain([first], pending), models=models)
+            except ClusterProblem as problem:
+                raise BadInput(f"--cluster {self._cluster}: {problem}") from problem
 
     def _open(self) -> DaskWorkers:
         with self._opening:  # scenes run in threads, and any of them may be the first to need workers
             if self._workers is None:
-                try:
-                    client = self._stack.enter_context(client_for(self._cluster, n_workers=self._n_workers))
-                except (ValueError, OSError) as error:
-                    raise BadInput(
-                        f"--cluster {self._cluster}: {error}; use `local` or a scheduler's address"
-                    ) from error
-                self._workers = DaskWorkers(client)
+                cluster = self._stack.enter_context(
+                    cluster_for(self._cluster, n_workers=self._n_workers, device=self._device)
+                )
+                watch(cluster.client)
+                self._workers = DaskWorkers(
+                    cluster.client,
+                    patience_s=cluster.patience_s,
+                    on_gpus=cluster.on_gpus,
+                    want=cluster.want,
+                    check=cluster.check,
+                )
             return self._workers

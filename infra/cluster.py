@@ -1,44 +1,183 @@
-"""Where Dask workers come from. Imports nothing of ours, so that it can be copied to where a cluster is started."""
+"""Where Dask workers come from. Imports nothing of ours, so that it can be copied to where a cluster is started.
+
+- `local`: a process per core of this machine
+- `local-gpu`: a process per GPU of this machine, and others for what needs none
+- `tcp://HOST:PORT`: a scheduler that runs somewhere; `tls://` with the certificates of Dask's own configuration
+- `slurm:FILE`: jobs of Slurm, settings in a YAML file: `infra.slurm_jobs.SlurmSettings`
+- `kubernetes:FILE`: pods of Kubernetes, likewise: `infra.kubernetes_pods.KubernetesSettings`
+"""
 
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-LOCAL = "local"
+from infra.checks import ClusterProblem, check_gpus, check_threads, check_versions, workers_of
+from infra.pools import PoolName, Scaler
+
+LOCAL, LOCAL_GPU, SLURM, KUBERNETES = "local", "local-gpu", "slurm", "kubernetes"
+SPELLINGS = "local, local-gpu, tcp://HOST:PORT, tls://HOST:PORT, slurm:FILE or kubernetes:FILE"
+
+_PATIENCE_S = 30.0
+"""How long workers may take that somebody else starts."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a run needs to know of its cluster."""
+
+    client: Any
+    """Connected `distributed.Client`."""
+    on_gpus: bool | None
+    """Whether models go to workers that have a GPU, which some are then; None: as soon as there is one."""
+    patience_s: float
+    """How long it may be without a worker of the kind that is needed."""
+    want: Callable[[PoolName, float], None] = lambda *_: None
+    """Told of how many items of a pool could be worked on at the same time."""
+    check: Callable[[], None] = lambda: None
+    """Asked now and then while the run waits. Raises `ClusterProblem` where waiting is in vain."""
 
 
 @contextmanager
-def client_for(cluster: str = LOCAL, *, n_workers: int | None = None) -> Iterator[Any]:
-    """A connected `distributed.Client`, closed at the end.
+def cluster_for(cluster: str = LOCAL, *, n_workers: int | None = None, device: str = "auto") -> Iterator[Cluster]:
+    """A connected cluster, let go at the end.
 
-    `local` starts one single-threaded worker process per core (`n_workers` if given), stopped at the end; anything
-    else is a scheduler's address (`tcp://host:8786`), whose workers stay. Raises `ValueError` for another spelling and
-    `OSError` where no scheduler answers.
+    `cluster`: see the module. Workers of a scheduler's address stay, all others are stopped. `n_workers`: of local
+    processes; see `infra.local`. `device`: `auto`, `cpu`, `cuda` or `cuda:N`, where the models shall run.
+
+    Raises `ClusterProblem`, in a line, for whatever cannot work: before any task, never by waiting for it.
     """
-    from distributed import Client, LocalCluster
-
     # A lost scheduler is our caller's to report, in a line; Dask's own account of it is pages long.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    with ExitStack() as stack:
+        kind, _, file = cluster.partition(":")
+        if cluster == LOCAL:
+            yield _local(stack, n_workers)
+        elif cluster == LOCAL_GPU:
+            yield _local_gpus(stack, n_workers, device)
+        elif cluster.startswith(("tcp://", "tls://")):
+            yield _somewhere(stack, cluster, device)
+        elif kind == SLURM and file:
+            yield _slurm(stack, file, device)
+        elif kind == KUBERNETES and file:
+            yield _kubernetes(stack, file, device)
+        else:
+            raise ClusterProblem(f"there is no such kind of cluster; use {SPELLINGS}")
+
+
+def _client(stack: ExitStack, cluster: Any, **options: Any) -> Any:  # noqa: ANN401 -- distributed has no types
+    from distributed import Client
+
     # Not the default client: small reads of ours by way of Dask arrays need no cluster, and outlive one that is lost.
     # `closing`, for a client's own context belongs to the thread that enters it, and here another one may leave it.
-    if cluster == LOCAL:
-        # One thread per worker: an engine is not thread-safe, and GDAL datasets may not cross threads.
-        with (
-            LocalCluster(
-                n_workers=n_workers or os.cpu_count() or 1,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                memory_limit=0,  # Dask would kill a worker for the size of its models
-                silence_logs=logging.ERROR,
-            ) as local,
-            closing(Client(local, set_as_default=False)) as client,
-        ):
-            yield client
-        return
-    if "://" not in cluster:
-        raise ValueError(f"cluster {cluster!r} is neither `local` nor an address such as tcp://host:8786")
-    with closing(Client(cluster, timeout=30, set_as_default=False)) as client:
-        yield client
+    return stack.enter_context(closing(Client(cluster, set_as_default=False, **options)))
+
+
+def _local(stack: ExitStack, n_workers: int | None) -> Cluster:
+    from infra.local import local_processes
+
+    client = _client(stack, stack.enter_context(local_processes(n_workers)))
+    return Cluster(client, on_gpus=False, patience_s=_PATIENCE_S)
+
+
+def _local_gpus(stack: ExitStack, n_workers: int | None, device: str) -> Cluster:
+    from infra.local import local_gpus
+
+    if device == "cpu":
+        raise ClusterProblem("--device cpu needs no GPUs; use --cluster local")
+    client = _client(stack, stack.enter_context(local_gpus(n_workers)))
+    return Cluster(client, on_gpus=True, patience_s=_PATIENCE_S)
+
+
+def _somewhere(stack: ExitStack, address: str, device: str) -> Cluster:
+    client = _connected(stack, address)
+    try:
+        client.wait_for_workers(1, timeout=_PATIENCE_S)
+    except TimeoutError as error:
+        raise ClusterProblem(
+            f"no worker is connected to it, nor came within {_PATIENCE_S:g} s; start workers: dask worker {address}"
+        ) from error
+    check_versions(client)
+    workers = workers_of(client)
+    check_threads(workers)
+    if device.startswith("cuda"):
+        check_gpus(workers.values())
+    on_gpus = {"cpu": False, "auto": None}.get(device, True)
+    return Cluster(client, on_gpus, _PATIENCE_S, check=_Newcomers(client, set(workers)))
+
+
+def _connected(stack: ExitStack, address: str) -> Any:  # noqa: ANN401
+    try:
+        return _client(stack, address, timeout=_PATIENCE_S)
+    except TypeError as error:  # Dask's, where tls:// has no certificate to show
+        raise ClusterProblem(
+            "this side has no certificate; set distributed.comm.tls.ca-file and .client.cert and .key in Dask's "
+            "configuration"
+        ) from error
+    except (ssl.SSLError, FileNotFoundError) as error:
+        raise ClusterProblem(f"the certificates that Dask's configuration names cannot be used: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        told = " ".join(str(error.__cause__ or error).split())
+        raise ClusterProblem(f"no scheduler answers there: {told[:300]}") from error
+
+
+class _Newcomers:
+    """Checks the software of workers that join a running job."""
+
+    def __init__(self, client: Any, known: set[str]) -> None:  # noqa: ANN401
+        self._client, self._known = client, known
+
+    def __call__(self) -> None:
+        workers = workers_of(self._client)
+        if workers.keys() - self._known:
+            check_versions(self._client)
+            check_threads(workers)
+            self._known |= workers.keys()
+
+
+def _slurm(stack: ExitStack, file: str, device: str) -> Cluster:
+    from infra.settings import read_settings
+    from infra.slurm_jobs import SlurmSettings, slurm
+
+    settings = read_settings(file, SlurmSettings)
+    on_gpus = _on_gpus(settings.gpu is not None, device, file)
+    workers = stack.enter_context(slurm(settings))
+    pools = {name: job for name, job in settings.jobs.items() if name != "gpu" or on_gpus}
+    scaler = Scaler(pools, workers.scale, idle_s=settings.idle_s)
+    return _scaled(stack, workers.cluster, scaler, on_gpus=on_gpus, patience_s=settings.wait_s)
+
+
+def _kubernetes(stack: ExitStack, file: str, device: str) -> Cluster:
+    from infra.kubernetes_pods import KubernetesSettings, kubernetes
+    from infra.settings import read_settings
+
+    settings = read_settings(file, KubernetesSettings)
+    on_gpus = _on_gpus(settings.gpu is not None, device, file)
+    workers = stack.enter_context(kubernetes(settings))
+    pools = {name: pods for name, pods in settings.pods.items() if name != "gpu" or on_gpus}
+    scaler = Scaler(pools, workers.scale, idle_s=settings.idle_s)
+    return _scaled(stack, workers.cluster, scaler, on_gpus=on_gpus, patience_s=settings.wait_s)
+
+
+def _on_gpus(there_are: bool, device: str, file: str) -> bool:
+    if device.startswith("cuda") and not there_are:
+        raise ClusterProblem(f"--device {device} wants a GPU, and {file} has no `gpu`; add it, or use --device cpu")
+    return there_are and device != "cpu"
+
+
+def _scaled(stack: ExitStack, cluster: Any, scaler: Scaler, *, on_gpus: bool, patience_s: float) -> Cluster:  # noqa: ANN401
+    client = _client(stack, cluster)
+    newcomers = _Newcomers(client, set())
+    try:
+        failing = stack.enter_context(scaler.following(passing=RuntimeError))
+    except (OSError, RuntimeError) as error:
+        told = f"{error.filename} is not to be found here" if isinstance(error, FileNotFoundError) else str(error)
+        raise ClusterProblem(" ".join(told.split())[:500]) from error
+
+    def check() -> None:
+        failing()
+        newcomers()
+
+    return Cluster(client, on_gpus, patience_s, scaler.want, check)

@@ -5,17 +5,21 @@ while others are segmented. What comes of a scene depends on no other.
 """
 
 import contextvars
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from pipeline.committed import Committed, Tally, committed
+from pipeline.logs import about
 from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
 from pipeline.publish import publish_scene
 from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
 from pipeline.work import Stopped, Timed, Workers
+
+log = logging.getLogger(__name__)
 
 DAMAGED = "damaged"
 """The folder of a run's directory for tile results that are no whole objects."""
@@ -109,7 +113,10 @@ def _scene(  # noqa: PLR0917 -- called through an executor, which passes by posi
 
     def run(stage: Stage) -> None:
         timed = Timed(workers, stop)
-        receipt = stage(plan, state, context, timed, progress)
+        with about(run=context.run_id, scene=plan.scene.scene_id):
+            receipt = stage(plan, state, context, timed, progress)
+            facts = {"stage": receipt.stage, "numbers": {"computed": receipt.computed, "seconds": receipt.seconds}}
+            log.info("stage is done", extra=facts)
         receipts.append(replace(receipt, busy_s=timed.busy_s, workers=frozenset(timed.names)))
 
     if stages.segment is not None:

@@ -9,7 +9,6 @@ _SIGNING = re.compile(
     r"|(access_?|auth_?|api_?|bearer_?)?(token|key)|password|secret|credentials?|subscription-key)$"
 )
 """Names of the parameters that sign an address or say who asks. They come anew each time, and name no object."""
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
 def public(address: str) -> str:
@@ -29,11 +28,6 @@ def public(address: str) -> str:
     if kept == pairs and host == parts.netloc:
         return address  # as it was spelled
     return urlunsplit(parts._replace(netloc=host, query="&".join(kept)))
-
-
-def redacted(text: str) -> str:
-    """A text whose addresses are `public`."""
-    return _ADDRESS.sub(lambda found: public(found[0]), text)
 
 
 def _signs(pair: str) -> bool:

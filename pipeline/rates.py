@@ -67,7 +67,7 @@ class RateBook:
 
     store: Store
     cluster: str
-    """As a run is told it: `local` means this machine, an address means whatever works there."""
+    """As a run is told it: `local` and `local-gpu` mean this machine, an address means whatever works there."""
     device: str
 
     def read(self, versions: ModelVersions) -> Rates | None:
@@ -85,7 +85,8 @@ class RateBook:
         self.store.write(self._name(versions), json.dumps({**self._key(versions), "rates": asdict(rates)}).encode())
 
     def _key(self, versions: ModelVersions) -> dict[str, str]:
-        where = socket.gethostname() if self.cluster == "local" else self.cluster
+        here = {"local": "", "local-gpu": " local-gpu"}
+        where = socket.gethostname() + here[self.cluster] if self.cluster in here else self.cluster
         return {
             "prompter": versions.prompter, "segmenter": versions.segmenter, "where": where, "device": self.device
         }  # fmt: skip

@@ -25,6 +25,7 @@ from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
 from pipeline.publish import publish_run
 from pipeline.rates import Rates
+from pipeline.redaction import redacted
 from pipeline.report import NAME as REPORT
 from pipeline.report import write_report
 from pipeline.results import TileStatus
@@ -99,7 +100,7 @@ def fail(
         _add_tallies(manifest, [committed(store, plan, queries).tally(plan.scene.scene_id) for plan in plans])
     except store_errors():  # perhaps what it died of; `t2s status` counts once the storage is back
         manifest["counts"] = {}
-    _end(manifest, RunStatus.FAILED, start_s, error=f"{type(error).__name__}: {error}")
+    _end(manifest, RunStatus.FAILED, start_s, error=redacted(f"{type(error).__name__}: {error}"))
     write_manifest(store, manifest)
 
 

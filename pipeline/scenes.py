@@ -18,10 +18,11 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from pipeline.acquired import datetime_of
 from pipeline.addresses import host_of
-from pipeline.credentials import public, redacted
+from pipeline.credentials import public
 from pipeline.geodesy import placement_problem
 from pipeline.inputs import Source, expand
 from pipeline.rasters import RASTER_ERRORS, default_warp, missing_files, open_raster, version_of
+from pipeline.redaction import redacted
 from pipeline.slugs import short_hash, slug
 from pipeline.texts import one_line
 

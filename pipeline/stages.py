@@ -113,7 +113,7 @@ def _segment(
     advance = progress.start(name, plan.scene.scene_id, state.n_wanted, state.n_wanted - n_open)
     sizes = TaskSizes(-(-n_open // (context.spec.batch_tiles * len(context.spec.queries))), lambda: workers.threads)
     is_done = state.is_done(retry_failed=context.retry_failed)
-    for receipts in workers.map(run_batches, _tasks(plan, context, sizes, is_done, is_irrelevant)):
+    for receipts in workers.map(run_batches, _tasks(plan, context, sizes, is_done, is_irrelevant), models=True):
         sizes.took(receipts)
         for receipt in receipts:
             n = sum(receipt.statuses.values())

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.credentials import redacted
+from pipeline.redaction import redacted
 
 MAX_BYTES = 16 * 2**20
 """Of a file of questions, settings or words."""

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
 
@@ -21,12 +22,12 @@ def ahead(items: Generator[T, None, None], n: int) -> Iterator[Iterator[T]]:
     The thread goes on to serve the calling thread, with which it ends: opening a raster on a new one takes ten times as
     long, for PROJ opens its database for each.
     """
-    pool = _of_this_thread()
-    pending: deque[Future[list[T]]] = deque(pool.submit(_next, items) for _ in range(n))
+    pool, context = _of_this_thread(), copy_context()  # what is logged there is about the same run and scene
+    pending: deque[Future[list[T]]] = deque(pool.submit(context.run, _next, items) for _ in range(n))
 
     def made() -> Iterator[T]:
         while item := pending.popleft().result():
-            pending.append(pool.submit(_next, items))
+            pending.append(pool.submit(context.run, _next, items))
             yield item[0]
 
     try:
@@ -34,7 +35,7 @@ def ahead(items: Generator[T, None, None], n: int) -> Iterator[Iterator[T]]:
     finally:
         for future in pending:
             future.cancel()
-        pool.submit(items.close).result()
+        pool.submit(context.run, items.close).result()
 
 
 @contextmanager
@@ -44,13 +45,14 @@ def behind(function: Callable[[T], R], n: int) -> Iterator[Callable[[T], Future[
     It raises what an earlier call raised; so does the end of the block, which waits for all calls. Where the block
     itself raises, what was handed over is still finished: it is work that is done, and would be lost.
     """
+    context = copy_context()
     with ThreadPoolExecutor(1, "behind") as pool:
         pending: deque[Future[R]] = deque()
 
         def call(item: T) -> Future[R]:
             while len(pending) >= n or (pending and pending[0].done()):
                 pending.popleft().result()
-            pending.append(pool.submit(function, item))
+            pending.append(pool.submit(context.run, function, item))
             return pending[-1]
 
         yield call

@@ -3,23 +3,31 @@
 Functions go by reference, arguments and results are small (windows, URLs, receipts): pixels never travel through here.
 """
 
+import math
 import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from itertools import islice
+from queue import Empty
+from typing import Generic, Literal, Protocol, TypeVar
 
-from distributed import CancelledError, Client, Future
+from distributed import CancelledError, Client, Future, as_completed
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
+from pipeline.roster import Roster
 from t2s_core.errors import MachineFault
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_LOOK_EVERY_S = 1.0
+"""How old may be what is known of who is connected."""
+_LOST = "the Dask scheduler is gone; start it anew, then run the same command again"
 
 
 class Workers(Protocol):
@@ -30,8 +38,11 @@ class Workers(Protocol):
         """How many items are worked on at the same time, as far as is known by now; at least 1."""
         ...
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Results in order of completion. An exception in `function` is raised here; then nothing more is started."""
+    def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
+        """Results in order of completion. An exception in `function` is raised here; then nothing more is started.
+
+        `models`: whether `function` asks models, which want a GPU where there are some.
+        """
         ...
 
 
@@ -40,87 +51,176 @@ class InProcess:
 
     threads = 1
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:  # noqa: ARG002
         """See `Workers.map`."""
         return map(function, items)
 
 
 class DaskWorkers:
-    """Runs on a Dask cluster with a bounded number of items in flight, so that a plan of any size stays a generator."""
+    """Runs on a Dask cluster with a bounded number of items in flight, so that a plan of any size stays a generator.
 
-    def __init__(self, client: Client, *, in_flight_per_worker: int = 3, patience_s: float = 30.0) -> None:
+    What asks models goes to workers with the Dask resource `GPU`, one item for each of their GPUs; all else goes to
+    workers without, as long as one is connected.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        in_flight_per_worker: int = 3,
+        patience_s: float = 30.0,
+        on_gpus: bool | None = None,
+        want: Callable[[Literal["gpu", "cpu"], float], None] = lambda *_: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """`client` is connected already; `in_flight_per_worker` keeps workers busy without flooding the scheduler.
 
-        `patience_s`: how long to wait where no worker is connected.
+        Args:
+            client: Of `distributed`.
+            in_flight_per_worker: At least 1.
+            patience_s: How long it may be without a worker of the kind that is needed.
+            on_gpus: Whether models shall run on GPUs; None: from the first worker on that has one.
+            want: Told of how many items could be worked on at the same time, for a cluster that grows and shrinks.
+            check: Called about every second while results are waited for, and for workers that are new before anything
+                is given to them; what it raises ends `map`.
+
         """
-        self._patience_s = patience_s
-        self._client = client
-        self._per_worker = in_flight_per_worker
+        self._client, self._per_worker, self._patience_s = client, in_flight_per_worker, patience_s
+        self._on_gpus, self._want, self._check = on_gpus, want, check
+        self._roster, self._called_s = Roster({}, {}), -math.inf
+        self._met: set[str] = set()
+        self._demand: dict[int, tuple[bool, float]] = {}
+        self._lock = threading.Lock()
 
     @property
     def threads(self) -> int:
         """See `Workers.threads`."""
-        n_threads: int = sum(self._client.nthreads().values())
-        return max(1, n_threads)
+        roster = self._call()
+        return max(1, roster.slots(gpu=True), roster.slots(gpu=False))
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
         """See `Workers.map`. Raises `MachineFault` where no worker is connected, or scheduler or workers are lost."""
-        pending = iter(items)
-        done = SimpleQueue[Future[Any]]()
-        running: set[Future[Any]] = set()
+        flight = _Flight(self._client, function, items)
         try:
             while True:
-                while len(running) < self._limit():
-                    try:
-                        item = next(pending)
-                    except StopIteration:
-                        break
-                    # pure=False: equal arguments at another time are new work, for what is on disk has changed
-                    future = self._client.submit(function, item, pure=False)
-                    running.add(future)
-                    future.add_done_callback(done.put)
-                if not running:
+                roster = self._call()
+                flight.gpu = models and bool(self._on_gpus)
+                limit = roster.slots(gpu=flight.gpu) * self._per_worker
+                self._ask(flight, flight.demand(max(limit, self._per_worker)))
+                if flight.is_over:
                     return
-                future = self._next(done)
-                running.remove(future)
-                yield future.result()
+                if limit == 0:
+                    self._wait_for_workers(flight)
+                    continue
+                flight.fill(roster, limit)
+                try:
+                    future = flight.next(timeout_s=_LOOK_EVERY_S)
+                except Empty:
+                    self._check()
+                    flight.give_again(self._call(now=True))
+                else:
+                    if future is not None:
+                        yield future.result()
         except KilledWorker as error:
             raise MachineFault(
                 f"{error.allowed_failures + 1} Dask workers died one after the other of one task: too little memory "
                 "for the models, or a fault of the machine; see the system's log, then run the same command again"
             ) from error
         except (CancelledError, CommClosedError) as error:
-            raise MachineFault("the Dask scheduler is gone; start it anew, then run the same command again") from error
+            raise MachineFault(_LOST) from error
         finally:
-            for future in running:  # whoever ends early, by an error or for want of interest, leaves nothing at work
-                future.release()
+            self._ask(flight, 0)
+            flight.drop()
 
-    def _next(self, done: "SimpleQueue[Future[Any]]") -> Future[Any]:
-        """The next one that is done, however long it takes; but not where nobody is there to do it."""
-        lonely_s = 0.0
-        while True:
-            try:
-                return done.get(timeout=self._patience_s / 10)
-            except Empty:
-                lonely_s = 0.0 if self._client.nthreads() else lonely_s + self._patience_s / 10
-            if lonely_s >= self._patience_s:
-                raise self._no_worker()
+    def _call(self, *, now: bool = False) -> Roster:
+        """Who is connected, as of a second ago at most; newcomers are checked first."""
+        with self._lock:
+            if now or time.monotonic() - self._called_s > _LOOK_EVERY_S:
+                try:
+                    roster = Roster.of(self._client)
+                except OSError as error:
+                    raise MachineFault(_LOST) from error
+                if roster.threads.keys() - self._met:
+                    self._check()
+                    self._met |= roster.threads.keys()
+                if self._on_gpus is None and roster.gpus:
+                    self._on_gpus = True  # and so it stays: a model that falls back to CPUs would take days
+                self._roster, self._called_s = roster, time.monotonic()
+            return self._roster
 
-    def _no_worker(self) -> MachineFault:
-        return MachineFault(
-            f"no Dask worker is connected, nor came within {self._patience_s:g} s; start workers, "
-            "or run without --cluster"
-        )
+    def _ask(self, flight: "_Flight[T, R]", n: float) -> None:
+        with self._lock:
+            self._demand[id(flight)] = flight.gpu, n
+            total = sum(n for gpu, n in self._demand.values() if gpu is flight.gpu)
+            if n == 0:
+                del self._demand[id(flight)]
+        self._want("gpu" if flight.gpu else "cpu", total)
 
-    def _limit(self) -> int:
-        n_threads: int = sum(self._client.nthreads().values())
-        if n_threads == 0:  # they may be late, or on their way back from a fall
-            try:
-                self._client.wait_for_workers(1, timeout=self._patience_s)
-            except TimeoutError as error:
-                raise self._no_worker() from error
-            n_threads = self.threads
-        return n_threads * self._per_worker
+    def _wait_for_workers(self, flight: "_Flight[T, R]") -> None:
+        """They may be late, or on their way back from a fall."""
+        end_s = time.monotonic() + self._patience_s
+        while not self._call(now=True).slots(gpu=flight.gpu):
+            if time.monotonic() > end_s:
+                kind = "Dask worker with a GPU" if flight.gpu else "Dask worker"
+                raise MachineFault(
+                    f"no {kind} is connected, nor came within {self._patience_s:g} s; start workers, "
+                    "or run without --cluster"
+                )
+            self._check()
+            time.sleep(min(_LOOK_EVERY_S, self._patience_s, 0.2))
+
+
+class _Flight(Generic[T, R]):
+    """Items of one `map` that were given to workers, and the next few."""
+
+    def __init__(self, client: Client, function: Callable[[T], R], items: Iterable[T]) -> None:
+        self.gpu = False
+        """Whether what is given next wants a GPU."""
+        self._client, self._function, self._pending = client, function, iter(items)
+        self._drawn: deque[T] = deque()
+        self._given: dict[Future[R], tuple[T, frozenset[str]]] = {}
+        """Of an item that may go to some workers only: which."""
+        self._running = as_completed([], loop=client.loop, with_results=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Once `demand` was asked: nothing is at work and nothing is left."""
+        return not self._drawn and not self._given
+
+    def demand(self, limit: int) -> float:
+        """Items that could be worked on at the same time; infinity where there are more than `limit`."""
+        known = len(self._given) + len(self._drawn)
+        self._drawn.extend(islice(self._pending, max(0, limit + 1 - known)))
+        known = len(self._given) + len(self._drawn)
+        return math.inf if known > limit else known
+
+    def fill(self, roster: Roster, limit: int) -> None:
+        """Give items to workers until `limit` are there."""
+        where = roster.where(gpu=self.gpu)
+        while self._drawn and len(self._given) < limit:
+            item = self._drawn.popleft()
+            # pure=False: equal arguments at another time are new work, for what is on disk has changed
+            future = self._client.submit(self._function, item, pure=False, **where)
+            self._given[future] = item, frozenset(where.get("workers", ()))
+            self._running.add(future)
+
+    def next(self, timeout_s: float) -> Future[R] | None:
+        """One that is done; None for one that was given again. Raises `Empty` where none was in time."""
+        future = self._running.queue.get(timeout=timeout_s)  # the iterator itself knows no time limit for one step
+        return future if self._given.pop(future, None) is not None else None
+
+    def give_again(self, roster: Roster) -> None:
+        """Take back items whose workers have all gone: Dask would wait for those, and for no others."""
+        for future, (item, where) in list(self._given.items()):
+            if where and where.isdisjoint(roster.threads):
+                del self._given[future]
+                self._drawn.appendleft(item)
+                future.cancel()
+
+    def drop(self) -> None:
+        """Let go of what is at work."""
+        self._running.clear()
+        self._given.clear()
 
 
 class Timed:
@@ -139,9 +239,9 @@ class Timed:
         """See `Workers.threads`."""
         return self._workers.threads
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
         """See `Workers.map`. Raises `Stopped`."""
-        for result, seconds, name in self._workers.map(partial(_timed, function), items):
+        for result, seconds, name in self._workers.map(partial(_timed, function), items, models=models):
             if self._stop.is_set():
                 raise Stopped
             self.busy_s += seconds

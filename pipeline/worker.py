@@ -1,5 +1,6 @@
 """What runs on a worker: read batches' windows, ask the models, commit the results, all three at the same time."""
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -12,11 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.logs import about
+from pipeline.metrics import count_batch
 from pipeline.model_names import local
 from pipeline.normalise import Stretch
 from pipeline.plan import Ask, Batch, ModelVersions, PlannedTile
 from pipeline.read import TilePixels
 from pipeline.reading import ReadBatch, read_batches
+from pipeline.redaction import redacted
 from pipeline.results import MaskRecord, PromptRecord, TileResult, TileStatus, read_index, write_batch
 from pipeline.scenes import Scene
 from pipeline.storage import Store
@@ -27,6 +31,18 @@ from t2s_core.masks import quantise
 from t2s_core.registry import load_prompter, load_segmenter
 from t2s_core.template import load_template
 
+log = logging.getLogger(__name__)
+
+_STAGES = {
+    "loading": "load",
+    "reading": "read",
+    "prompting": "prompt",
+    "encoding": "encode",
+    "decoding": "decode",
+    "writing": "write",
+    "waiting": "idle",
+}
+"""By name, as run.json has it: the field of `BatchReceipt`."""
 _TURNS = threading.Lock()
 """Of threads of one process at its engine, and at loading it: neither is made for two at a time."""
 _AHEAD, _BEHIND = 2, 2
@@ -80,6 +96,11 @@ def run_batches(task: SegmentTask) -> list[BatchReceipt]:
     Returns when all are committed, in their order. Raises what a commit raises; what came before it stays committed.
     A task may be given again where its worker died: what that one had committed is not done again.
     """
+    with about(run=task.run_id, scene=task.scene.scene_id, stage="segment"):
+        return _run(task)
+
+
+def _run(task: SegmentTask) -> list[BatchReceipt]:
     found: list[BatchReceipt] = []
 
     def open_batches() -> Iterator[Batch]:  # on the reading thread: asking a bucket takes time, too
@@ -117,9 +138,19 @@ def _run_open(task: SegmentTask, open_batches: Iterator[Batch]) -> list[BatchRec
             before_s = now_s
     rest_s = time.perf_counter() - before_s
     done = [replace(receipt, write_s=written.result()) for receipt, written in receipts]
+    for receipt in done:
+        _tell(receipt)
     if done:
         done[-1] = replace(done[-1], idle_s=done[-1].idle_s + rest_s, wall_s=done[-1].wall_s + rest_s)
     return done
+
+
+def _tell(receipt: BatchReceipt) -> None:
+    seconds = {name: getattr(receipt, f"{short}_s") for name, short in _STAGES.items()}
+    count_batch(receipt.statuses, receipt.n_tokens, seconds)
+    rounded = {name: round(spent, 3) for name, spent in seconds.items()}
+    numbers = {"tiles": receipt.n_tiles, "tokens": receipt.n_tokens, **receipt.statuses, "seconds": rounded}
+    log.info("batch is committed", extra={"batch": receipt.name, "numbers": numbers})
 
 
 def _ask(task: SegmentTask, read: ReadBatch) -> tuple[BatchReceipt, list[TileResult]]:
@@ -250,6 +281,9 @@ def _unanswered(
     reason: str,
     valid: NDArray[np.bool_] | None = None,
 ) -> TileResult:
+    reason = redacted(reason)
+    if status is TileStatus.FAILED:
+        log.warning("tile-query failed: %s", reason, extra={"tile": str(tile.key), "query": ask.query_id})
     return TileResult(
         key=ask.key,
         tile=tile.key,

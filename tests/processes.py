@@ -7,6 +7,7 @@ import asyncio
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,22 +70,24 @@ class Cluster:
     address: str
     scheduler: BaseProcess
     workers: list[BaseProcess] = field(default_factory=list)
+    configuration: dict[str, Any] = field(default_factory=dict)
+    """Of Dask, for scheduler and workers."""
 
-    def add_worker(self) -> None:
-        """One more, of one thread."""
-        worker = _forking().Process(target=_worker, args=(self.address,))
+    def add_worker(self, versions: dict[str, str] | None = None, **options: Any) -> None:
+        """One more, of one thread. `versions`: what it says of itself; `options`: of Dask's Worker."""
+        worker = _forking().Process(target=_worker, args=(self.address, self.configuration, versions or {}, options))
         worker.start()
         self.workers.append(worker)
 
 
 @contextmanager
-def cluster(n_workers: int) -> Iterator[Cluster]:
+def cluster(n_workers: int, protocol: str = "tcp", configuration: dict[str, Any] | None = None) -> Iterator[Cluster]:
     """A cluster on loopback, gone at the end."""
     ours, theirs = _forking().Pipe()
-    scheduler = _forking().Process(target=_scheduler, args=(theirs,))
+    scheduler = _forking().Process(target=_scheduler, args=(theirs, protocol, configuration or {}))
     scheduler.start()
     theirs.close()
-    made = Cluster(ours.recv(), scheduler)
+    made = Cluster(ours.recv(), scheduler, configuration=configuration or {})
     try:
         for _ in range(n_workers):
             made.add_worker()
@@ -124,26 +127,49 @@ def _command(arguments: list[str], log: str, environment: dict[str, str]) -> Non
     main()
 
 
-def _scheduler(address_to: Connection) -> None:
+def where(item: Any) -> tuple[Any, str, dict[str, str]]:
+    """An item, the address of the worker that is at it, and the worker's environment."""
+    from distributed import get_worker
+
+    return item, get_worker().address, dict(os.environ)
+
+
+def where_once_there(file: str) -> tuple[Any, str, dict[str, str]]:
+    """The same, once a file exists."""
+    while not Path(file).exists():
+        time.sleep(0.05)
+    return where(file)
+
+
+def _scheduler(address_to: Connection, protocol: str, configuration: dict[str, Any]) -> None:
+    import dask
     from distributed import Scheduler
+
+    dask.config.set(configuration)
 
     _say_into(os.devnull)
 
     async def serve() -> None:
-        async with Scheduler(host="127.0.0.1", port=0, dashboard=False, dashboard_address=None) as scheduler:
+        async with Scheduler(protocol=protocol, host="127.0.0.1", port=0, dashboard=False) as scheduler:
             address_to.send(scheduler.address)
             await scheduler.finished()
 
     asyncio.run(serve())
 
 
-def _worker(address: str) -> None:
+def _worker(address: str, configuration: dict[str, Any], versions: dict[str, str], options: dict[str, Any]) -> None:
+    import dask
     from distributed import Worker
+    from distributed import versions as told
+
+    dask.config.set(configuration)
+    really = told._version_cached
+    told._version_cached = lambda name: versions.get(name, really(name))
 
     _say_into(os.devnull)
 
     async def serve() -> None:
-        async with Worker(address, nthreads=1, dashboard=False, memory_limit=0) as worker:
+        async with Worker(address, **{"nthreads": 1, "dashboard": False, "memory_limit": 0, **options}) as worker:
             await worker.finished()
 
     asyncio.run(serve())

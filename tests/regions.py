@@ -124,7 +124,7 @@ class DyingWorkers:
     def __init__(self, n: int, error: BaseException | None = None) -> None:
         self.left, self.error = n, error or ConnectionError("the plug was pulled")
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
         for item in items:
             if function is not sampled_stretch:  # what precedes all stages
                 if self.left == 0:

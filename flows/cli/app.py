@@ -47,6 +47,10 @@ def _defaults() -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    if os.environ.get("T2S_LOG") or os.environ.get("T2S_METRICS"):
+        from flows.telemetry import start
+
+        start()
 
 
 def main() -> None:
@@ -58,21 +62,27 @@ def main() -> None:
 
         return store_errors()
 
+    def said(text: str) -> str:
+        from flows.secrets import secrets
+        from pipeline.redaction import redacted
+
+        return redacted(text, secrets())
+
     try:
         app()
     except BadInput as error:
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)  # noqa: T201 -- the command's own voice
+            print(f"error: {said(problem)}", file=sys.stderr)  # noqa: T201 -- the command's own voice
         sys.exit(2)
     except MachineFault as error:
-        print(f"failed: {error}", file=sys.stderr)  # noqa: T201
+        print(f"failed: {said(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except store_errors() as error:
         from pipeline.texts import one_line
 
         reason = f"{type(error).__name__}: {one_line(error)}"
         way_out = "what was finished is kept, the same command goes on from there"
-        print(f"failed: {reason}; {way_out}", file=sys.stderr)  # noqa: T201
+        print(f"failed: {said(reason)}; {way_out}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)  # noqa: T201

@@ -62,7 +62,9 @@ Cog = Annotated[bool, typer.Option("--cog", help="Deliver masks and probabilitie
 ShardPx = Annotated[
     int | None, typer.Option("--shard-px", help="Side of Zarr shards, e.g. 2048: fewer objects; few readers read them.")
 ]
-Cluster = Annotated[str, typer.Option(help="local, or a Dask scheduler's address.")]
+Cluster = Annotated[
+    str, typer.Option(help="local, local-gpu, a Dask scheduler (tcp:// or tls://), slurm:FILE or kubernetes:FILE.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 NWorkers = Annotated[int | None, typer.Option("--workers", min=1, help="Local processes; one per core by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, messages on stderr.")]

@@ -278,7 +278,7 @@ from pipeline.prepare import sampled_stretch
 from pipeline.spec import Models
 
 class Wait(DyingWorkers):
-    def map(self, function, items):
+    def map(self, function, items, *, models=False):
         if function is sampled_stretch:
             yield from map(function, items)
             return

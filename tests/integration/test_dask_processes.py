@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from regions import ROADS, WATER, draw_scene, make_models, results, run, spec_of
 
-from infra.cluster import client_for
+from infra.checks import ClusterProblem
+from infra.cluster import cluster_for
 from pipeline.manifest import RunStatus
 from pipeline.spec import RunSpec
 from pipeline.work import DaskWorkers
@@ -52,8 +53,8 @@ def scheduler_with_a_worker() -> Iterator[str]:
 def test_local_worker_processes_give_the_same_bits(
     spec: RunSpec, in_process: dict[str, object], tmp_path: Path
 ) -> None:
-    with client_for("local", n_workers=2) as client:
-        outcome = run(spec, tmp_path / "out", DaskWorkers(client))
+    with cluster_for("local", n_workers=2) as cluster:
+        outcome = run(spec, tmp_path / "out", DaskWorkers(cluster.client))
     assert (outcome.status, outcome.computed) == (RunStatus.SUCCESS, 18)
     assert results(tmp_path / "out") == in_process
 
@@ -62,15 +63,17 @@ def test_a_scheduler_s_workers_give_the_same_bits_and_stay(
     spec: RunSpec, in_process: dict[str, object], tmp_path: Path
 ) -> None:
     with scheduler_with_a_worker() as address:
-        with client_for(address) as client:
-            client.wait_for_workers(1, timeout=120)
-            outcome = run(spec, tmp_path / "out", DaskWorkers(client))
-        with client_for(address) as client:
-            assert len(client.nthreads()) == 1
+        with cluster_for(address) as cluster:
+            outcome = run(spec, tmp_path / "out", DaskWorkers(cluster.client))
+        with cluster_for(address) as cluster:
+            assert len(cluster.client.nthreads()) == 1
     assert outcome.status is RunStatus.SUCCESS
     assert results(tmp_path / "out") == in_process
 
 
 def test_what_is_no_address_is_refused() -> None:
-    with pytest.raises(ValueError, match="neither `local` nor an address"), client_for("my-cluster"):
+    with (
+        pytest.raises(ClusterProblem, match="no such kind of cluster; use local, local-gpu"),
+        cluster_for("my-cluster"),
+    ):
         pytest.fail("connected to nowhere")

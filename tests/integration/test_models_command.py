@@ -118,7 +118,7 @@ def test_a_run_never_changes_its_model_half_way(
     class Promoting(InProcess):
         """Another version is promoted while the run is at work."""
 
-        def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
             for n, done in enumerate(super().map(function, items)):
                 yield done
                 if n == 0:

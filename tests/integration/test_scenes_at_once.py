@@ -25,7 +25,7 @@ class Serially(InProcess):
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def map(self, function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+    def map(self, function: Callable[..., Any], items: Iterable[Any], *, models: bool = False) -> Iterator[Any]:
         """See `Workers.map`."""
         for item in items:
             with self._lock:
@@ -69,7 +69,7 @@ def test_a_scene_that_fails_ends_the_others_and_what_is_committed_stays(spec: Ru
                 yield result
 
         class Counted(InProcess):
-            def map(self, function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+            def map(self, function: Callable[..., Any], items: Iterable[Any], *, models: bool = False) -> Iterator[Any]:
                 return counted(workers.map(function, items))
 
         return segment_scene(plan, state, context, Counted(), progress)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.credentials import public, redacted
+from pipeline.credentials import public
 from pipeline.queries import parse_queries
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
@@ -26,7 +26,6 @@ AZURE = "?st=2026&se=2027&sp=rl&sv=2025&sr=c&skoid=1&sig=ca%2Ffe%3D"
 )
 def test_what_opens_is_left_out_and_what_names_stays(address: str, expected: str) -> None:
     assert public(address) == expected
-    assert redacted(f"403, url='{address}', {address}") == f"403, url='{expected}', {expected}"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,6 @@ def test_other_addresses_stay_as_they_were_spelled(address: str) -> None:
 def test_nothing_is_left_to_hide_and_nothing_raises(before: str, after: str) -> None:
     once = public(f"{before}https://{after}")
     assert public(once) == once
-    assert redacted(redacted(after)) == redacted(after)
 
 
 def test_a_spec_is_written_without_them_and_works_with_them() -> None:

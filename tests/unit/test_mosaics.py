@@ -262,7 +262,7 @@ def test_a_finished_mosaic_is_recognised_and_a_changed_one_made_anew(store: Stor
 
 def test_a_half_written_mosaic_is_not_taken_for_a_finished_one(store: Store) -> None:
     class Dying(InProcess):
-        def map(self, function, items):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        def map(self, function, items, *, models=False):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
             for i, item in enumerate(items):
                 if i == 1:
                     raise RuntimeError("the worker died")

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# A Dask scheduler, with /health and /metrics on its dashboard's port.
+# T2S_HOST (all interfaces), T2S_SCHEDULER_PORT (8786), T2S_DASHBOARD_PORT (8787); more options of `dask scheduler` as given.
+set -euo pipefail
+exec "${T2S_PYTHON:-python}" -m dask scheduler \
+  --host "${T2S_HOST:-0.0.0.0}" \
+  --port "${T2S_SCHEDULER_PORT:-8786}" \
+  --dashboard-address ":${T2S_DASHBOARD_PORT:-8787}" "$@"
