@@ -6,6 +6,7 @@ from platformdirs import user_cache_dir
 from pydantic import BaseModel, ConfigDict
 
 from flows.progress import progress_for
+from flows.request import RunRequest
 from flows.workers import WorkersOnDemand
 from pipeline.conduct import DIRECT, Stages
 from pipeline.estimate import measured
@@ -33,6 +34,11 @@ class RunSettings(BaseModel):
     """Compute tile-queries again that failed before."""
     fresh: bool = False
     """Throw away what earlier runs left in the directory."""
+
+
+def settings_of(request: RunRequest) -> RunSettings:
+    """Those of a request."""
+    return RunSettings(**{key: getattr(request, key) for key in RunSettings.model_fields if hasattr(request, key)})
 
 
 def run(spec: RunSpec, out: str, settings: RunSettings, stages: Stages = DIRECT) -> Outcome:
