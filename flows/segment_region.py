@@ -1,8 +1,10 @@
 """The region run as a Prefect flow: the same stages as without Prefect, one task per stage and scene."""
 
 from prefect import flow
+from prefect.events import emit_event
 from prefect.runtime import deployment
 
+from flows.artifacts import ShownProgress, show_region
 from flows.request import RunRequest
 from flows.run import run_prepared, settings_of
 from flows.run_file import prepared, requested
@@ -29,7 +31,15 @@ def segment_region(run: RunRequest | str) -> Outcome:
     if request.skip_bad_scenes is None and deployment.id is not None:
         request = request.model_copy(update={"skip_bad_scenes": True})
     stages = Stages(segment_scene, stitch_scene, vectorise_scene, publish_scene)
-    outcome = run_prepared(prepared(request), settings_of(request), stages)
+    ready = prepared(request)
+    outcome = run_prepared(ready, settings_of(request), stages, watch=ShownProgress(len(ready.scenes)))
+    show_region(outcome, ready.store)
+    name = outcome.status.value.lower()
+    emit_event(
+        f"t2s.run.{name}",
+        {"prefect.resource.id": f"t2s.run.{outcome.manifest['run_id']}"},
+        payload={"out": ready.store.url},
+    )
     if outcome.status is RunStatus.FAILED:
         raise RuntimeError(f"every tile-query failed; see `t2s status {request.out}`")
     return outcome
