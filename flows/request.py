@@ -40,12 +40,10 @@ class Flag:
 
 
 def _split(value: object) -> object:
-    """`1,4` for [1, 4]: one way of writing for options and files."""
+    """`1,4` or 4 for a list: one way of writing for options and files."""
+    if isinstance(value, int):
+        return [value]
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _band(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.strip().lstrip("-").isdecimal() else value
 
 
 def _bearable(value: str) -> str:
@@ -75,15 +73,10 @@ def _query_schema() -> dict[str, Any]:
 
 _SECRET = ("SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL", "_KEY")
 _LISTED = {"type": "string", "pattern": r"^\s*[^,]+(,[^,]+)*$"}
-Levels = Annotated[
+Numbers = Annotated[
     tuple[int, ...],
     BeforeValidator(_split),
     WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "integer"}, _LISTED]}),
-]
-Bands = Annotated[
-    tuple[Annotated[int | str, BeforeValidator(_band)], ...],
-    BeforeValidator(_split),
-    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": ["integer", "string"]}}, _LISTED]}),
 ]
 MaxFailed = Annotated[
     str,
@@ -108,7 +101,7 @@ class RunRequest(BaseModel):
     scenes: Annotated[tuple[str, ...], Flag(("SCENE...",), is_argument=True)] = Field(
         default=(), examples=[["scenes/*.tif"]]
     )
-    """GeoTIFFs, STAC items: paths, globs, folders, URLs."""
+    """GeoTIFFs, STAC items: paths, globs, folders, URLs. A bucket's prefix/ means all below it; API/search?... asks."""
     out: Annotated[str | None, Flag(("--out", "-o"))] = Field(default=None, examples=["s3://bucket/runs/lakes"])
     """Directory or fsspec URL for everything the run makes."""
     query: Annotated[tuple[str, ...], Flag(("--query", "-q"))] = Field(default=(), examples=[["the lake"]])
@@ -119,7 +112,7 @@ class RunRequest(BaseModel):
     """YAML, CSV or JSON file of questions; in run.yaml also the list of questions itself."""
     aoi: str | None = Field(default=None, examples=["area.gpkg"])
     """Vector file; only what lies in it is looked at."""
-    bands: Bands | None = Field(default=None, examples=[[3, 2, 1]])
+    bands: Numbers | None = Field(default=None, examples=[[3, 2, 1]])
     """Red, green, blue (e.g. 3,2,1), or one band."""
     nodata: float | None = None
     """Value that means no data; overrides the files' own."""
@@ -137,7 +130,7 @@ class RunRequest(BaseModel):
     """Tile side in pixels; the prompter's own size by default."""
     overlap_px: int | None = Field(default=None, examples=[128])
     """What neighbours share; a quarter of a tile by default."""
-    levels: Levels = Field(default=(1,), examples=[[1, 4]])
+    levels: Numbers = Field(default=(1,), examples=[[1, 4]])
     """Overview factors at which tiles are laid, e.g. 1,4; 1 is --gsd's."""
     first_look: int | None = Field(default=None, examples=[2])
     """Ask coarse tiles first, e.g. of level 2, and fine ones only where those see something."""
