@@ -3,9 +3,11 @@
 This is the one list of them: options, their help, the JSON schema and the reference are made from it.
 """
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from pydantic import (
     AfterValidator,
@@ -89,6 +91,45 @@ MaxFailed = Annotated[
 Variable = Annotated[str, AfterValidator(_declared)]
 
 
+class StacSearch(BaseModel):
+    """A search of a STAC API, whose items are scenes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    api: str
+    """The address of the API, without /search."""
+    collections: tuple[str, ...] = ()
+    """Ids of collections; all by default."""
+    bbox: tuple[float, float, float, float] | None = None
+    """West, south, east, north in degrees."""
+    datetime: str | None = None
+    """A time or a span: 2024-05-01/2024-05-31, 2024-05-01/.."""
+    query: dict[str, Any] | None = None
+    """Conditions on properties, e.g. {eo:cloud_cover: {lt: 20}}."""
+    filter: str | None = None
+    """The same as CQL2 text, e.g. eo:cloud_cover < 20."""
+    limit: int | None = Field(default=None, ge=1)
+    """The most items, over all pages."""
+    asset: str | None = None
+    """The asset of every item that is the scene; as for one item by default."""
+
+    def url(self) -> str:
+        """The search as the API spells it, with the asset after `#`: what `scenes` takes too."""
+        given = {
+            "collections": ",".join(self.collections) or None,
+            "bbox": None if self.bbox is None else ",".join(f"{degrees:g}" for degrees in self.bbox),
+            "datetime": self.datetime,
+            "query": None if self.query is None else json.dumps(self.query, separators=(",", ":")),
+            "filter": self.filter,
+            "filter-lang": None if self.filter is None else "cql2-text",
+            "limit": self.limit,
+        }
+        query = urlencode({key: value for key, value in given.items() if value is not None}, safe=",:/")
+        return (
+            f"{self.api.rstrip('/')}/search" + (f"?{query}" if query else "") + (f"#{self.asset}" if self.asset else "")
+        )
+
+
 class RunRequest(BaseModel):
     """What to ask of which scenes, how, and where. Every key is an option of `t2s segment` of the same name."""
 
@@ -102,6 +143,10 @@ class RunRequest(BaseModel):
         default=(), examples=[["scenes/*.tif"]]
     )
     """GeoTIFFs, STAC items: paths, globs, folders, URLs. A bucket's prefix/ means all below it; API/search?... asks."""
+    stac: Annotated[StacSearch | None, Flag(in_file_only=True)] = Field(
+        default=None, examples=[{"api": "https://host/stac", "collections": ["naip"]}]
+    )
+    """A search of a STAC API: its items are scenes too. On the command line: SCENE... as API/search?collections=..."""
     out: Annotated[str | None, Flag(("--out", "-o"))] = Field(default=None, examples=["s3://bucket/runs/lakes"])
     """Directory or fsspec URL for everything the run makes."""
     query: Annotated[tuple[str, ...], Flag(("--query", "-q"))] = Field(default=(), examples=[["the lake"]])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from flows.request import Flag, RunRequest
+from flows.request import Flag, RunRequest, StacSearch
 from pipeline.addresses import scheme_problem
 from pipeline.preflight import attempt
 from pipeline.queries import parse_queries
@@ -78,9 +78,10 @@ def spec_of(request: RunRequest) -> tuple[RunSpec, list[Problem]]:
     same = {
         name: getattr(request, name)
         for name in RunSpec.model_fields
-        if name in RunRequest.model_fields and name not in {"queries", "skip_bad_scenes"}
+        if name in RunRequest.model_fields and name not in {"scenes", "queries", "skip_bad_scenes"}
     }
     return RunSpec(
+        scenes=(*request.scenes, *(() if request.stac is None else (request.stac.url(),))),
         queries=queries or (),
         models=Models(prompter=prompter, segmenter=request.segmenter, prompt_template=request.prompt_template),
         gsd_m=request.gsd,
@@ -202,9 +203,10 @@ def _problems(error: ValidationError, config: str | None, given: Mapping[str, An
 def _problem(place: tuple[Any, ...], entry: Any, config: str | None, given: Mapping[str, Any]) -> Problem:  # noqa: ANN401
     key = str(place[0])
     if entry["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, RunRequest.model_fields, n=1)
-        way = f"do you mean {near[0]}?" if near else "keys are the options of `t2s segment`."
-        return Problem(config or "run", f"unknown key {shown(key)[1:-1]}; {way}")
+        unknown, known = str(entry["loc"][-1]), StacSearch.model_fields if key == "stac" else RunRequest.model_fields
+        near = difflib.get_close_matches(unknown, known, n=1)
+        way = f"do you mean {near[0]}?" if near else f"keys are {', '.join(known)}."
+        return Problem(config or "run", f"unknown key {shown(unknown)[1:-1]}; {way}")
     message = entry["msg"]
     if entry["type"] == "value_error":
         text = message.removeprefix("Value error, ")

@@ -43,12 +43,12 @@ def test_every_option_of_the_command_is_a_key_and_reaches_the_run(tmp_path: Path
         "cog": True, "shard_px": 1024, "retry_failed": True, "fresh": True, "workers": 3, "cluster": "tcp://x:1",
         "device": "cuda", "orchestrator": "direct",
     }  # fmt: skip
-    assert set(values) == set(RunRequest.model_fields) - {"env"} == {key for key, _ in _parameters()}
+    assert set(values) == set(RunRequest.model_fields) - {"env", "stac"} == {key for key, _ in _parameters()}
     request, problems = read_request(run_yaml(tmp_path, yaml.safe_dump(values)), {})
     spec, of_queries = spec_of(request)
     assert (problems, of_queries) == ([], [])
     for key, field in RunRequest.model_fields.items():
-        assert key == "env" or getattr(request, key) != field.default, key
+        assert key in {"env", "stac"} or getattr(request, key) != field.default, key
     assert {name for name in RunSpec.model_fields if getattr(spec, name) == RunSpec.model_fields[name].default} == set()
     assert [(q.query_id, q.text, q.threshold) for q in spec.queries] == [
         ("the-lake", "the lake", None), ("roads", "roads", 0.7),
@@ -71,10 +71,12 @@ def test_what_is_given_goes_before_the_file_and_questions_are_replaced_together(
     ("text", "said"),
     [
         ("tile_size: 512", "run.yaml: unknown key tile_size; do you mean tile_px?"),
-        ("xyzzy: 1", "run.yaml: unknown key xyzzy; keys are the options of `t2s segment`."),
+        ("xyzzy: 1", "run.yaml: unknown key xyzzy; keys are env, scenes, stac, out, query, queries, aoi,"),
         ("tile_px: wide", "run.yaml: tile_px: 'wide' should be a valid integer, unable to parse string as an integer"),
         ("scenes: a.tif", "run.yaml: scenes: 'a.tif' should be a list; use e.g. scenes/*.tif"),
         ("levels: [1, x]", "run.yaml: levels #2: 'x' should be a valid integer"),
+        ("stac: {api: https://h, colections: [a]}", "run.yaml: unknown key colections; do you mean collections?"),
+        ("stac: {collections: [a]}", "run.yaml: stac: {'collections': ['a']} field required".replace("field", "Field")),
         ("mode: fancy", "run.yaml: mode: 'fancy' should be 'semantic' or 'instance'; use e.g. instance."),
         ("max_unparsable: 7", "run.yaml: max_unparsable: 7 should be less than or equal to 1; use e.g. 0.02."),
         ("max_failed: many", "run.yaml: max_failed: max_failed=many is neither a count nor a share; use e.g. 200 or"),
@@ -139,6 +141,23 @@ queries: [{query: "what costs $${OTHER} or $5?", label: "${SIDE}"}]
     assert (query.text, query.label) == ("what costs ${OTHER} or $5?", "256")
     form = RunRequest(env=("PLACE",), out="${PLACE}/out")
     assert requested(form).out == "s3://here/out"
+
+
+def test_a_search_is_a_scene_as_the_command_line_spells_it(tmp_path: Path) -> None:
+    text = """
+scenes: [a.tif]
+stac:
+  {api: "https://h/stac/", collections: [a, b], bbox: [1, 2, 3.5, 4], datetime: 2024-05-01/.., limit: 9, asset: visual,
+   query: {"eo:cloud_cover": {lt: 20}}}
+"""
+    request, problems = read_request(run_yaml(tmp_path, text), {})
+    assert problems == []
+    url = (
+        "https://h/stac/search?collections=a,b&bbox=1,2,3.5,4&datetime=2024-05-01/..&"
+        "query=%7B%22eo:cloud_cover%22:%7B%22lt%22:20%7D%7D&limit=9#visual"
+    )
+    assert spec_of(request)[0].scenes == ("a.tif", url)
+    assert RunRequest.model_validate({"stac": {"api": "https://h"}}).stac.url() == "https://h/search"  # type: ignore[union-attr]
 
 
 @law(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
