@@ -10,7 +10,7 @@ T2S_CHAOS_TRIALS ?= 20
 T2S_CHAOS_SEED ?= 0
 T2S_SOAK_TILE_QUERIES ?= 200000
 
-.PHONY: setup demo test check fuzz guided-fuzz chaos bench peers lock clean
+.PHONY: setup demo test check fuzz guided-fuzz chaos bench peers schema lock clean
 
 setup: $(VENV)/.installed
 
@@ -51,6 +51,9 @@ bench: setup  ## make bench BENCH=name runs one
 peers: setup  ## what some benchmarks are measured against, in .peers
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .peers
 	$(BIN)/uv pip install --quiet --python .peers/bin/python -r benchmarks/peers.in
+
+schema: setup  ## what editors know of run.yaml
+	$(BIN)/python -m flows.run_schema docs/reference/run.schema.json
 
 lock: setup  ## refresh requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra s3 --extra train --extra slurm --extra kubernetes --universal --generate-hashes --python-version 3.11 -o requirements.lock

@@ -56,6 +56,29 @@ def progress_for() -> Iterator[Progress]:
         yield _Counted(_Bars(bars))
 
 
+class Both:
+    """Tells two who watch."""
+
+    def __init__(self, one: Progress, other: Progress) -> None:
+        """Args: who is told, in this order."""
+        self._one, self._other = one, other
+
+    def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
+        """See `Progress.start`."""
+        told = [watch.start(stage, scene_id, total, done) for watch in (self._one, self._other)]
+
+        def advance(steps: int) -> None:
+            for tell in told:
+                tell(steps)
+
+        return advance
+
+    def note(self, message: str) -> None:
+        """See `Progress.note`."""
+        self._one.note(message)
+        self._other.note(message)
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")

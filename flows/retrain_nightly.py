@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.artifacts import show_decision, show_scores, show_training
 from flows.curate_tiles import curate_tiles
@@ -16,20 +17,20 @@ from tasks.training import evaluate_prompter, train_prompter
 
 
 @flow(name="retrain-nightly", persist_result=False)
-def retrain_nightly(spec: NightSpec, folder: Path) -> NightOutcome:
-    """Do a night's work in `folder`, or what a crash left of it.
+def retrain_nightly(spec: NightSpec, nights: Path) -> NightOutcome:
+    """Do a night's work, or what a crash of the same flow run left of it.
 
     Args:
         spec: What is done every night.
-        folder: Local, one for each night.
+        nights: Local folder; each flow run has a folder in it, and goes on there when it is retried.
 
     Raises:
-        BadInput: The input cannot work, or the folder holds another night.
-        MachineFault: A model or the device failed; the same call goes on.
+        BadInput: The input cannot work.
+        MachineFault: A model or the device failed; the same flow run goes on when it is retried.
         RuntimeError: Training was stopped by its watchdog.
 
     """
-    outcome = run_night(spec, folder, Steps(_curate, _train, _evaluate))
+    outcome = run_night(spec, nights / str(flow_run.id), Steps(_curate, _train, _evaluate))
     show_decision(outcome)
     return outcome
 

@@ -5,11 +5,13 @@ import os
 from platformdirs import user_cache_dir
 from pydantic import BaseModel, ConfigDict
 
-from flows.progress import progress_for
+from flows.progress import Both, progress_for
+from flows.request import RunRequest
 from flows.workers import WorkersOnDemand
 from pipeline.conduct import DIRECT, Stages
 from pipeline.estimate import measured
 from pipeline.prepare import Prepared, prepare
+from pipeline.progress import Progress
 from pipeline.rates import RateBook, rates_of
 from pipeline.region import Outcome, run_region
 from pipeline.spec import RunSpec
@@ -35,6 +37,11 @@ class RunSettings(BaseModel):
     """Throw away what earlier runs left in the directory."""
 
 
+def settings_of(request: RunRequest) -> RunSettings:
+    """Those of a request."""
+    return RunSettings(**{key: getattr(request, key) for key in RunSettings.model_fields if hasattr(request, key)})
+
+
 def run(spec: RunSpec, out: str, settings: RunSettings, stages: Stages = DIRECT) -> Outcome:
     """Ask the spec's queries of its scenes; results go to `out` (a path or any fsspec URL).
 
@@ -43,14 +50,16 @@ def run(spec: RunSpec, out: str, settings: RunSettings, stages: Stages = DIRECT)
     return run_prepared(prepare(spec, out), settings, stages)
 
 
-def run_prepared(prepared: Prepared, settings: RunSettings, stages: Stages = DIRECT) -> Outcome:
-    """The same for a spec whose inputs were looked at already."""
+def run_prepared(
+    prepared: Prepared, settings: RunSettings, stages: Stages = DIRECT, watch: Progress | None = None
+) -> Outcome:
+    """The same for a spec whose inputs were looked at already. `watch` is told too how far the run is."""
     book = rate_book(settings.cluster, settings.device)
     with WorkersOnDemand(settings.cluster, settings.workers, settings.device) as workers, progress_for() as progress:
         outcome = run_region(
             prepared,
             workers,
-            progress,
+            progress if watch is None else Both(progress, watch),
             stages=stages,
             device=settings.device,
             retry_failed=settings.retry_failed,

@@ -1,24 +1,45 @@
 """The region run as a Prefect flow: the same stages as without Prefect, one task per stage and scene."""
 
 from prefect import flow
+from prefect.events import emit_event
+from prefect.runtime import deployment
 
-from flows.run import RunSettings, run
+from flows.artifacts import ShownProgress, show_region
+from flows.request import RunRequest
+from flows.run import run_prepared, settings_of
+from flows.run_file import prepared, requested
 from pipeline.conduct import Stages
 from pipeline.manifest import RunStatus
 from pipeline.region import Outcome
-from pipeline.spec import RunSpec
 from tasks.region import publish_scene, segment_scene, stitch_scene, vectorise_scene
 
 
 @flow(name="segment-region", persist_result=False)
-def segment_region(spec: RunSpec, out: str, settings: RunSettings | None = None) -> Outcome:
-    """Ask the spec's queries of its scenes; results go to `out` (a path or any fsspec URL).
+def segment_region(run: RunRequest | str) -> Outcome:
+    """Ask queries of scenes, or of those that are new or changed since the last run into the same place.
 
-    Raises `BadInput` on input that cannot work, and `RuntimeError` where every tile-query failed, so that the flow run
-    is marked failed.
+    Args:
+        run: What is asked, or the address of a run.yaml that the worker can read. A deployment goes on without scenes
+            that cannot be used, unless `skip_bad_scenes` is false.
+
+    Raises:
+        BadInput: The input cannot work.
+        RuntimeError: Every tile-query failed, so that the flow run is marked failed.
+
     """
+    request = requested(run)
+    if request.skip_bad_scenes is None and deployment.id is not None:
+        request = request.model_copy(update={"skip_bad_scenes": True})
     stages = Stages(segment_scene, stitch_scene, vectorise_scene, publish_scene)
-    outcome = run(spec, out, settings or RunSettings(), stages)
+    ready = prepared(request)
+    outcome = run_prepared(ready, settings_of(request), stages, watch=ShownProgress(len(ready.scenes)))
+    show_region(outcome, ready.store)
+    name = outcome.status.value.lower()
+    emit_event(
+        f"t2s.run.{name}",
+        {"prefect.resource.id": f"t2s.run.{outcome.manifest['run_id']}"},
+        payload={"out": ready.store.url},
+    )
     if outcome.status is RunStatus.FAILED:
-        raise RuntimeError(f"every tile-query failed; see `t2s status {out}`")
+        raise RuntimeError(f"every tile-query failed; see `t2s status {request.out}`")
     return outcome

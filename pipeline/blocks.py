@@ -3,21 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 from pipeline.tiling import Window
-from t2s_core.errors import BadInput, ContractError
+from t2s_core.errors import ContractError
 
 CHUNK_PX = 512
 BLOCK_PX = 2048
 MAX_SHARD_PX = 4096
 """A shard has one writer, which holds all of it in memory: about 300 MB at this side."""
-
-
-def checked_shard_px(shard_px: int | None) -> int | None:
-    """What is given. Raises `BadInput` unless it is a side of whole chunks that a worker can hold, or None."""
-    if shard_px is not None and not (CHUNK_PX <= shard_px <= MAX_SHARD_PX and shard_px % CHUNK_PX == 0):
-        raise BadInput(
-            f"shard_px={shard_px} is no multiple of a chunk's {CHUNK_PX} px up to {MAX_SHARD_PX}; use e.g. 2048."
-        )
-    return shard_px
 
 
 def blocks(shape: tuple[int, int], chunk_px: int = CHUNK_PX, block_px: int = BLOCK_PX) -> Iterator[Window]:

@@ -30,5 +30,12 @@ def public(address: str) -> str:
     return urlunsplit(parts._replace(netloc=host, query="&".join(kept)))
 
 
+def public_all(addresses: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+    """The same of one, several or none."""
+    if addresses is None or isinstance(addresses, str):
+        return addresses and public(addresses)
+    return tuple(map(public, addresses))
+
+
 def _signs(pair: str) -> bool:
     return _SIGNING.match(unquote_plus(pair.split("=", maxsplit=1)[0])) is not None

@@ -14,6 +14,7 @@ import fsspec
 from pipeline.acquired import utc
 from pipeline.addresses import asset_problem, host_of, scheme_problem
 from pipeline.rasters import is_url
+from pipeline.searches import SearchFailed, is_search, search
 from pipeline.storage import store_errors
 from pipeline.texts import one_line
 
@@ -47,16 +48,20 @@ class Expanded(NamedTuple):
 def expand(given: str, allowed_hosts: Sequence[str] = ()) -> Expanded:
     """The files that an input stands for. Reads listings and STAC items, but no raster; raises nothing on bad input.
 
-    A STAC item (`item.json`, path or URL) stands for its one raster asset, or the one whose role says `visual` or
-    `data`; `item.json#KEY` names an asset. It may lie on the host of the item or of `allowed_hosts`: whoever writes an
+    `s3://bucket/prefix/` stands for every GeoTIFF below it; the address of a search (see `searches`) and a file of
+    items for the rasters of all its items. A STAC item (`item.json`, path or URL) stands for its one raster asset, or
+    the one whose role says `visual` or `data`; `item.json#KEY` names an asset, also for a search or a file of items. It
+    may lie on the host of the item or of `allowed_hosts`: whoever writes an
     item shall not decide what this machine asks for.
     """
     plain, _, asset = given.removeprefix("file://").partition("#")
-    if not _names_item(plain):
+    if not _names_item(plain) and not is_search(plain):
         plain, asset = given.removeprefix("file://"), ""  # "#" may be in any other file's name
     if unsafe := scheme_problem(plain):
         return Expanded([], [(given, unsafe)])
     hosts = (*allowed_hosts, host_of(plain))
+    if is_search(plain):
+        return _searched(plain, asset, hosts)
     try:
         hrefs, problem = _expand_url(plain) if is_url(plain) else _expand_path(plain)
     except _NoStore as error:
@@ -65,13 +70,19 @@ def expand(given: str, allowed_hosts: Sequence[str] = ()) -> Expanded:
         hrefs, problem = [], f"cannot be listed: {one_line(error)}; check the address and the credentials."
     sources, problems = [], [] if problem is None else [(given, problem)]
     for href in hrefs:
-        try:
-            sources.append(_of_item(href, asset, hosts) if _names_item(href) else Source(href))
-        except _NotAnItem as error:
-            problems.append((href, str(error)))
-        except store_errors() as error:
-            problems.append((href, f"cannot be read: {one_line(error)}; check the address and the credentials."))
+        found = _of_file(href, asset, hosts) if _names_item(href) else Expanded([Source(href)], [])
+        sources += found.sources
+        problems += found.problems
     return Expanded(sources, problems)
+
+
+def _of_file(href: str, asset: str, hosts: Sequence[str]) -> Expanded:
+    try:
+        return _of_items(_items(href), href, asset, hosts)
+    except _NotAnItem as error:
+        return Expanded([], [(href, str(error))])
+    except store_errors() as error:
+        return Expanded([], [(href, f"cannot be read: {one_line(error)}; check the address and the credentials.")])
 
 
 def _names_item(href: str) -> bool:
@@ -103,6 +114,9 @@ def _expand_url(given: str) -> tuple[list[str], str | None]:
     if glob.has_magic(path):
         matches = sorted(fs.glob(path))
         return [fs.unstrip_protocol(m) for m in matches], None if matches else "matches no object; check the pattern."
+    if given.endswith("/"):  # buckets have no folders
+        matches = sorted(p for p in fs.find(path) if Path(p).suffix.lower() in _TIFF_SUFFIXES)
+        return [fs.unstrip_protocol(m) for m in matches], None if matches else "holds no *.tif or *.tiff below it."
     try:
         is_file = fs.info(path)["type"] == "file"  # needs no right to list
     except FileNotFoundError:
@@ -121,14 +135,48 @@ class _NotAnItem(Exception):
     """A JSON file that names no raster; the text says why and what to do."""
 
 
-def _of_item(href: str, wanted: str, hosts: Sequence[str]) -> Source:
+def _searched(url: str, asset: str, hosts: Sequence[str]) -> Expanded:
     try:
-        item: Any = json.loads(_text(href))
+        items = search(url, hosts)
+    except SearchFailed as error:
+        return Expanded([], [(url, str(error))])
+    if not items:
+        return Expanded([], [(url, "finds no item; check collections, bbox and datetime.")])
+    return _of_items(items, url.split("?", maxsplit=1)[0], asset, hosts)
+
+
+def _of_items(items: Sequence[Any], base: str, asset: str, hosts: Sequence[str]) -> Expanded:
+    """The rasters of items; `base`: what relative addresses are relative to, where an item does not say."""
+    sources: list[Source] = []
+    problems: list[tuple[str, str]] = []
+    for item in items:
+        try:
+            sources.append(_of_item(item, base, asset, hosts))
+        except _NotAnItem as error:
+            name = item.get("id") if isinstance(item, dict) else None
+            problems.append((base if name is None or len(items) == 1 else f"{base} item {name}", str(error)))
+    return Expanded(sources, problems)
+
+
+def _items(href: str) -> list[Any]:
+    """Those of a file: itself, or the features of a collection of items."""
+    try:
+        document: Any = json.loads(_text(href))
     except (ValueError, RecursionError) as error:
         raise _NotAnItem(f"is no JSON ({error}); give a GeoTIFF or a STAC item.") from error
-    kind = item.get("type") if isinstance(item, dict) else None
+    kind = document.get("type") if isinstance(document, dict) else None
     if kind in {"Collection", "Catalog"}:
         raise _NotAnItem(f"is a STAC {kind.lower()}; name its items, or download them and name their folder.")
+    if kind == "FeatureCollection":
+        features = document.get("features")
+        if not isinstance(features, list) or not features:
+            raise _NotAnItem("is no STAC item but a collection of none; give one with items.")
+        return features
+    return [document]
+
+
+def _of_item(item: Any, href: str, wanted: str, hosts: Sequence[str]) -> Source:  # noqa: ANN401 -- whatever it holds
+    kind = item.get("type") if isinstance(item, dict) else None
     assets = item.get("assets") if kind == "Feature" and "id" in item and "stac_version" in item else None
     if not isinstance(assets, dict):
         raise _NotAnItem("is no STAC item; give a GeoTIFF or a STAC item.")

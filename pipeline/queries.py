@@ -91,8 +91,8 @@ class Query(BaseModel):
         return value
 
 
-def parse_queries(texts: Sequence[str], file: Path | None = None) -> tuple[Query, ...]:
-    """Queries from texts (`--query`) and then from a file (`--queries`), in that order.
+def parse_queries(texts: Sequence[str], file: Path | None = None, listed: Sequence[Any] = ()) -> tuple[Query, ...]:
+    """Queries from texts (`--query`), then from a file (`--queries`), then from a list as such a file holds it.
 
     A file holds a list of texts or of mappings with the keys `query`, `query_id`, `label`, `threshold`, `mode`,
     `min_area_m2` and `simplify_m`, of which only `query` is needed; the list may sit under a key `queries`. A CSV file
@@ -108,6 +108,7 @@ def parse_queries(texts: Sequence[str], file: Path | None = None) -> tuple[Query
             entries += [(f"{file.name} #{i}", entry) for i, entry in enumerate(_read_entries(file), start=1)]
         except BadInput as error:
             problems += error.problems
+    entries += [(f"queries #{i}", entry) for i, entry in enumerate(listed, start=1)]
     queries: list[Query] = []
     for where, entry in entries:
         try:

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from pipeline.blocks import CHUNK_PX, MAX_SHARD_PX
-from pipeline.credentials import public
+from pipeline.credentials import public_all
 from pipeline.queries import FeatureRules, Mode, Query
 from pipeline.tolerance import PATTERN
 
@@ -69,9 +69,7 @@ class RunSpec(BaseModel):
     @field_serializer("scenes", "aoi")
     def _without_credentials(self, given: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
         """What is written of a spec, in run.json or in Prefect's database, opens nothing that is locked."""
-        if isinstance(given, str):
-            return public(given)
-        return given and tuple(map(public, given))
+        return public_all(given)
 
     def threshold_of(self, query: Query) -> float:
         """The query's own threshold, else the run's."""

@@ -163,6 +163,8 @@ class Store:
 
     def names(self, folder: str, suffix: str = "") -> list[str]:
         """Sorted names, relative to the root, of all objects below `folder` ending with `suffix`; no hidden ones."""
+        # fsspec remembers listings, and would deny what other processes have put there since.
+        self.fs.invalidate_cache()
         start = len(self.root) + 1
         found = (str(path)[start:] for path in self.fs.find(self.path(folder)))
         return sorted(n for n in found if n.endswith(suffix) and not n.rsplit("/", 1)[-1].startswith("."))

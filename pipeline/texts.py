@@ -13,7 +13,16 @@ MAX_BYTES = 16 * 2**20
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Without aliases: a few lines of them stand for a billion values."""
+    """Without aliases: a few lines of them stand for a billion values. No key is written twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401 -- PyYAML's own signature
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is written twice; remove one")
+                keys.add(key.value)
+        return super().construct_mapping(node, deep)
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 -- PyYAML's own signature
         if self.check_event(yaml.AliasEvent):

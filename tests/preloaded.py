@@ -5,8 +5,8 @@ import torch
 import transformers
 
 import flows.cli.app
-import flows.cli.request
 import flows.run
+import flows.run_file
 import pipeline.region
 import pipeline.worker
 import t2s_core.segmenters.sam_hf

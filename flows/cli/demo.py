@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from flows.cli import options as o
-from flows.cli.segment import EXIT_CODES, Orchestrator, run
+from flows.cli.segment import EXIT_CODES, run
+from flows.request import Orchestrator, RunRequest
 
 
 def demo(
@@ -25,24 +26,23 @@ def demo(
     Example:
       t2s demo --out demo
     """
-    from flows.run import RunSettings
+    from flows.run_file import prepared
     from pipeline.demo import demo_queries, draw_scenes, score_demo, truth_of
-    from pipeline.prepare import prepare
     from pipeline.report import write_report
-    from pipeline.spec import RunSpec
     from pipeline.storage import Store
 
     start_s = time.perf_counter()
     store = Store.at(out)
     queries = demo_queries()
     hrefs = draw_scenes(store, seed=seed, size_px=size)
-    spec = RunSpec(scenes=tuple(hrefs), queries=queries)
-    prepared = prepare(spec, out)  # bad input is said in lines, before Prefect wraps it in a traceback
     chosen = Orchestrator.DIRECT if direct else orchestrator
+    entries = tuple({"query": q.text, **q.model_dump(exclude={"text"})} for q in queries)
+    asked = RunRequest(scenes=tuple(hrefs), queries=entries, out=out, workers=workers, orchestrator=chosen)
+    ready = prepared(asked)  # bad input is said in lines, before Prefect wraps it in a traceback
     typer.echo(
         f"{len(hrefs)} scenes of {size} x {size} px, {len(queries)} questions; running ({chosen.value})", err=True
     )
-    outcome = run(prepared, out, RunSettings(workers=workers), chosen)
+    outcome = run(ready, asked)
     document = score_demo(store, outcome.manifest, seconds=time.perf_counter() - start_s)
     write_report(store, outcome.manifest, truth_of(store, outcome.manifest))
     if as_json:

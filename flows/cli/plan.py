@@ -7,60 +7,29 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from flows.cli import options as o
+from flows.cli.requested import takes_request
 
 if TYPE_CHECKING:
     from pipeline.prepare import Looked
 
 
-def plan(
-    scenes: o.Scenes,
-    out: o.Out = "out",
-    query: o.QueryTexts = None,
-    queries: o.QueryFile = None,
-    aoi: o.AoiFile = None,
-    bands: o.Bands = None,
-    nodata: o.Nodata = None,
-    allow_hosts: o.AllowHosts = None,
-    prompter: o.PrompterName = "bundled",
-    registry: o.Registry = None,
-    segmenter: o.SegmenterName = "bundled",
-    prompt_template: o.TemplateFile = None,
-    tile_px: o.TilePx = None,
-    overlap_px: o.OverlapPx = None,
-    levels: o.Levels = "1",
-    first_look: o.FirstLook = None,
-    batch_tiles: o.BatchTiles = 8,
-    gsd: o.Gsd = None,
-    threshold: o.Threshold = 0.5,
-    mode: o.FeatureMode = "semantic",
-    min_area_m2: o.MinArea = 0.0,
-    simplify_m: o.Simplify = 0.0,
-    skip_bad_scenes: o.SkipBad = False,
-    cog: o.Cog = False,
-    shard_px: o.ShardPx = None,
-    workers: o.NWorkers = None,
-    cluster: o.Cluster = "local",
-    device: o.Device = "auto",
-    as_json: o.AsJson = False,
-) -> None:
+@takes_request
+def plan(config: str | None, given: dict[str, Any], *, as_json: o.AsJson = False) -> None:
     """Say what a run would do and what is wrong with its input; load, compute and write nothing.
 
-    Example:
+    Examples:
       t2s plan "scenes/*.tif" --query "the lake" --out results
+
+      t2s plan --config run.yaml
     """
-    from flows.cli.request import Request
     from flows.run import rate_book
+    from flows.run_file import look_at, read_request
     from pipeline.estimate import estimate
 
-    request = Request(
-        scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
-        tile_px, overlap_px, levels, threshold, skip_bad_scenes=skip_bad_scenes, registry=registry, gsd=gsd, cog=cog,
-        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
-        first_look=first_look, batch_tiles=batch_tiles, allow_hosts=allow_hosts or (),
-    )  # fmt: skip
-    _, looked = request.look()
+    read = read_request(config, {"out": "out", **given})
+    asked, looked = read.request, look_at(read)
     document = {
-        **estimate(looked.prepared, rate_book(cluster, device), n_workers=workers),
+        **estimate(looked.prepared, rate_book(asked.cluster, asked.device), n_workers=asked.workers),
         "problems": [{"href": p.href, "problem": p.problem} for p in looked.problems],
     }
     if as_json:

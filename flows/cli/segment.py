@@ -3,68 +3,27 @@
 import json
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli import options as o
+from flows.cli.requested import takes_request
+from flows.request import Orchestrator, RunRequest
 
 if TYPE_CHECKING:
-    from flows.run import RunSettings
     from pipeline.prepare import Prepared
     from pipeline.region import Outcome
-    from pipeline.spec import RunSpec
-
-
-class Orchestrator(StrEnum):
-    """Who calls the stages."""
-
-    AUTO = "auto"
-    PREFECT = "prefect"
-    DIRECT = "direct"
-
 
 EXIT_CODES = {"SUCCESS": 0, "FAILED": 1, "PARTIAL": 3}
 
 
+@takes_request
 def segment(
-    scenes: o.Scenes,
-    out: o.Out,
-    query: o.QueryTexts = None,
-    queries: o.QueryFile = None,
-    aoi: o.AoiFile = None,
-    bands: o.Bands = None,
-    nodata: o.Nodata = None,
-    allow_hosts: o.AllowHosts = None,
-    prompter: o.PrompterName = "bundled",
-    registry: o.Registry = None,
-    segmenter: o.SegmenterName = "bundled",
-    prompt_template: o.TemplateFile = None,
-    tile_px: o.TilePx = None,
-    overlap_px: o.OverlapPx = None,
-    levels: o.Levels = "1",
-    first_look: o.FirstLook = None,
-    batch_tiles: o.BatchTiles = 8,
-    gsd: o.Gsd = None,
-    threshold: o.Threshold = 0.5,
-    mode: o.FeatureMode = "semantic",
-    min_area_m2: o.MinArea = 0.0,
-    simplify_m: o.Simplify = 0.0,
-    max_unparsable: o.MaxUnparsable = 0.02,
-    max_failed: o.MaxFailed = None,
-    skip_bad_scenes: o.SkipBad = False,
-    cog: o.Cog = False,
-    shard_px: o.ShardPx = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where a machine failed.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what earlier runs left in OUT.")] = False,
-    workers: o.NWorkers = None,
-    cluster: o.Cluster = "local",
-    device: o.Device = "auto",
-    orchestrator: Annotated[
-        Orchestrator, typer.Option(help="auto: Prefect where its API is configured, else direct.")
-    ] = Orchestrator.AUTO,
+    config: str | None,
+    given: dict[str, Any],
+    *,
     direct: Annotated[bool, typer.Option("--direct", help="Short for --orchestrator direct.")] = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -76,69 +35,63 @@ def segment(
       t2s segment scene.tif --query "the lake" --out results
 
       t2s segment "scenes/*.tif" --queries questions.yaml --aoi area.gpkg --out s3://bucket/run
+
+      t2s segment --config run.yaml --device cuda
     """
-    from flows.cli.request import Request
-    from flows.run import RunSettings
+    from flows.run_file import look_at, read_request
     from pipeline.levels import said_levels
     from t2s_core.errors import BadInput
 
-    request = Request(
-        scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
-        tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd, cog,
-        mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
-        first_look=first_look, batch_tiles=batch_tiles, allow_hosts=allow_hosts or (),
-        max_failed=max_failed,
-    )  # fmt: skip
-    _, looked = request.look()
+    read = read_request(config, given | ({"orchestrator": Orchestrator.DIRECT} if direct else {}))
+    asked, looked = read.request, look_at(read)
     if looked.prepared is None:
         raise BadInput(*(str(p) for p in looked.problems))
     for problem in looked.prepared.skipped:
         _say(f"skipped: {problem}")
     for line in said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px):
         _say(line)
-    _say(_expectation(looked.prepared, cluster, device, workers))
-    settings = RunSettings(cluster=cluster, workers=workers, device=device, retry_failed=retry_failed, fresh=fresh)
-    outcome = run(looked.prepared, out, settings, Orchestrator.DIRECT if direct else orchestrator)
+    _say(_expectation(looked.prepared, asked))
+    outcome = run(looked.prepared, asked)
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
-        _say(summary(outcome, out))
+        _say(summary(outcome, looked.prepared.store.url))
     raise typer.Exit(EXIT_CODES[outcome.status.value])
 
 
-def _expectation(prepared: "Prepared", cluster: str, device: str, workers: int | None) -> str:
+def _expectation(prepared: "Prepared", asked: RunRequest) -> str:
     from flows.run import rate_book
     from pipeline.estimate import estimate
 
-    expected = estimate(prepared, rate_book(cluster, device), n_workers=workers)
+    expected = estimate(prepared, rate_book(asked.cluster, asked.device), n_workers=asked.workers)
     said = f"{expected['tiles']} tiles, {expected['tile_queries']} tile-queries"
     if expected["seconds"] is None:
         return f"{said}; how long they take is not known: these models have not run here yet"
     return f"{said}: about {expected['seconds']:.0f} s if nothing is done yet"
 
 
-def run(prepared: "Prepared", out: str, settings: "RunSettings", orchestrator: Orchestrator) -> "Outcome":
-    """Run through Prefect or directly, and say which."""
+def run(prepared: "Prepared", asked: RunRequest) -> "Outcome":
+    """Run through Prefect or directly, and say which. `prepared`: what a look at all that is asked came to."""
+    orchestrator = asked.orchestrator
     if orchestrator is Orchestrator.AUTO:
         orchestrator = Orchestrator.PREFECT if _prefect_api_is_configured() else Orchestrator.DIRECT
         if orchestrator is Orchestrator.DIRECT:
             _say("no Prefect API is configured: running directly (--orchestrator prefect starts a temporary server)")
     if orchestrator is Orchestrator.PREFECT:
-        return _through_prefect(prepared.spec, out, settings)
-    from flows.run import run_prepared
+        return _through_prefect(prepared, asked)
+    from flows.run import run_prepared, settings_of
 
-    return run_prepared(prepared, settings)
+    return run_prepared(prepared, settings_of(asked))
 
 
-def _through_prefect(spec: "RunSpec", out: str, settings: "RunSettings") -> "Outcome":
+def _through_prefect(prepared: "Prepared", asked: RunRequest) -> "Outcome":
     from flows.segment_region import segment_region
     from pipeline.manifest import RunStatus, read_manifest
     from pipeline.region import Outcome
-    from pipeline.storage import Store
 
-    state = segment_region(spec, out, settings, return_state=True)
+    state = segment_region(asked, return_state=True)
     if state.is_failed():
-        manifest = read_manifest(Store.at(out))
+        manifest = read_manifest(prepared.store)
         if manifest is not None and manifest["status"] == RunStatus.FAILED and "error" not in manifest:
             return Outcome(RunStatus.FAILED, manifest, 0)  # the flow failed because every tile-query did
     return state.result()  # raises what the flow raised

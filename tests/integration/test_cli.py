@@ -126,8 +126,8 @@ BAD: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "threshold": (lambda _: ["--threshold", "1.5"], "threshold=1.5 is not between 0 and 1"),
     "levels": (lambda _: ["--levels", "1,x"], "--levels"),
     "gsd": (lambda _: ["--gsd", "0"], "--gsd: gsd=0 is no size of a pixel"),
-    "shards": (lambda _: ["--shard-px", "700"], "--shard-px: shard_px=700 is no multiple of a chunk's 512 px"),
-    "share": (lambda _: ["--max-unparsable", "7"], "--max-unparsable: 7 is no share"),
+    "shards": (lambda _: ["--shard-px", "700"], "--shard-px: 700 should be a multiple of 512; use e.g. 2048."),
+    "share": (lambda _: ["--max-unparsable", "7"], "--max-unparsable: 7.0 should be less than or equal to 1"),
 }  # fmt: skip
 
 

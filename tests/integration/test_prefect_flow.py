@@ -50,13 +50,17 @@ def task_runs() -> list[Any]:
 
 @pytest.mark.usefixtures("server")
 def test_the_flow_completes_with_one_task_run_per_scene_and_stage(tmp_path: Path) -> None:
-    from flows.run import RunSettings
+    from flows.request import RunRequest
     from flows.segment_region import segment_region
 
     models = make_models(tmp_path)
     scenes = [draw_scene(tmp_path / f"{name}.tif", seed=seed) for seed, name in enumerate(("alpha", "beta"))]
     spec = spec_of(models, *scenes)
-    state = segment_region(spec, str(tmp_path / "out"), RunSettings(workers=1, device="cpu"), return_state=True)
+    asked = RunRequest(
+        scenes=spec.scenes, query=(WATER,), prompter=models.prompter, segmenter=models.segmenter, batch_tiles=4,
+        out=str(tmp_path / "out"), workers=1, device="cpu",
+    )  # fmt: skip
+    state = segment_region(asked, return_state=True)
     assert state.is_completed(), state
     outcome = state.result()
     assert (outcome.status, outcome.computed) == (RunStatus.SUCCESS, 18)

@@ -1,12 +1,13 @@
 """A run whose directory is a bucket."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
-from buckets import bucket_on_loopback
+from buckets import boto3, bucket_on_loopback
 from regions import ROADS, WATER, draw_scene, features_of, make_models, mask_of, results, run, spec_of
 
 from pipeline.export import export_features
@@ -20,6 +21,16 @@ from pipeline.validate import validate_run
 def bucket() -> Iterator[str]:
     with bucket_on_loopback("region") as url:
         yield url
+
+
+def test_what_another_process_put_there_since_the_last_listing_is_listed_and_read(bucket: str) -> None:
+    store = Store.at(f"{bucket}/listed")
+    store.write("tiles/alpha/1/x.parquet", b"x")
+    assert store.names("tiles/alpha") == ["tiles/alpha/1/x.parquet"]
+    other = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    other.put_object(Bucket="region", Key="listed/tiles/alpha/1/y.parquet", Body=b"y")
+    assert store.names("tiles/alpha") == ["tiles/alpha/1/x.parquet", "tiles/alpha/1/y.parquet"]
+    assert store.read("tiles/alpha/1/y.parquet") == b"y"
 
 
 def test_a_run_into_a_bucket_equals_one_onto_a_disk_and_is_not_done_twice(bucket: str, tmp_path: Path) -> None:

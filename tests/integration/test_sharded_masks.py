@@ -9,16 +9,15 @@ import tensorstore
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from regions import NOTHING, WATER, draw_scene, make_models, mask_of, run, spec_of
 
-from pipeline.blocks import checked_shard_px
 from pipeline.mosaics import Layout
 from pipeline.progress import Silent
 from pipeline.restitch import Changes, restitch
 from pipeline.spec import RunSpec
 from pipeline.validate import validate_run
 from pipeline.work import InProcess
-from t2s_core.errors import BadInput
 
 RASTERS = [f"{level}{name}" for level in ("", "2/", "4/") for name in ("probability", "mask")]
 
@@ -89,13 +88,13 @@ def test_without_shards_the_same_run_has_the_same_pixels(folder: Path) -> None:
 
 @pytest.mark.parametrize("shard_px", [0, -512, 100, 700, 8192])
 def test_sides_that_cut_chunks_or_fill_memory_are_refused(shard_px: int) -> None:
-    with pytest.raises(BadInput, match="is no multiple of a chunk"):
-        checked_shard_px(shard_px)
+    with pytest.raises(ValidationError, match="shard_px"):
+        RunSpec(scenes=("a.tif",), queries=(), shard_px=shard_px)
 
 
 @pytest.mark.parametrize("shard_px", [None, *range(512, 4097, 512)])
 def test_a_block_holds_whole_shards(shard_px: int | None) -> None:
-    layout = Layout.sharded(checked_shard_px(shard_px))
+    layout = Layout.sharded(shard_px)
     assert layout.block_px % layout.writer_px == 0
     assert layout.writer_px % layout.chunk_px == 0
     assert 0 < layout.block_px <= 4096

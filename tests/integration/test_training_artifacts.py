@@ -100,7 +100,7 @@ def test_a_night_shows_every_step_and_why_it_decided_so(start: str, tmp_path: Pa
     spec = NightSpec(
         registry=str(tmp_path / "registry"), start=start, dataset="world", test_limit=5, settings=SETTINGS, device="cpu"
     )
-    state = retrain_nightly(spec, tmp_path / "night", return_state=True)
+    state = retrain_nightly(spec, tmp_path / "nights", return_state=True)
     assert state.is_completed(), state
     shown = artifacts(state.state_details.flow_run_id)
     scored = {f"{what}-world-{who}" for what in ("scores", "worst") for who in ("champion", "challenger")}
