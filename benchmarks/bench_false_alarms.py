@@ -32,7 +32,7 @@ from pipeline.region import run_region
 from pipeline.results import TileResult
 from pipeline.sources import read_sources, sources_touching
 from pipeline.spec import RunSpec
-from pipeline.status import plans_of
+from pipeline.rebuilt import plans_of
 from pipeline.stitch import CERTAIN, TileView, stitch_window, threshold_mask, view_of, weight_of
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid, Window

@@ -19,7 +19,7 @@ from pipeline.plan import ScenePlan
 from pipeline.queries import Query
 from pipeline.results import TileResult, TileStatus, read_results
 from pipeline.runs import FinishedRun
-from pipeline.status import plans_of
+from pipeline.rebuilt import plans_of
 from pipeline.stitch import threshold_mask, view_of
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid, TileKey, Window

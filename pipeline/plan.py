@@ -102,6 +102,26 @@ class ScenePlan:
         for level in sorted(self.grids):
             yield from self._tiles_of(level, 1)
 
+    def tiles_over(self, area_scene_px: Window) -> Iterator[PlannedTile]:
+        """Those among them whose window touches the area, in the same order."""
+        for level in sorted(self.grids):
+            for row, col in self.grids[level].over(area_scene_px):
+                tile = self.tile(level, row, col)
+                if tile is not None:
+                    yield tile
+
+    def tile(self, level: int, row: int, col: int) -> PlannedTile | None:
+        """One of them; None where it is outside of the area of interest or of the grid."""
+        grid = self.grids.get(level)
+        if grid is None or row >= grid.rows or col >= grid.cols:
+            return None
+        window, aoi = grid.window(row, col), self.aoi_scene_px
+        box = shapely.box(*window)
+        if aoi is not None and (not shapely.intersects(aoi, box) or shapely.touches(aoi, box)):
+            return None
+        part = None if aoi is None or shapely.contains(aoi, box) else self._aoi_within(window)
+        return PlannedTile(TileKey(self.scene.scene_id, level, row, col), window, part)
+
     def counts(self) -> dict[int, int]:
         """How many tiles there are at each level, without making them."""
         return {level: self._count(grid) for level, grid in self.grids.items()}

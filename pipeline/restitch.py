@@ -17,7 +17,7 @@ from pipeline.region import Outcome, conclude, fail, query_entries
 from pipeline.report import NAME as REPORT
 from pipeline.spec import RunSpec
 from pipeline.stages import RunContext
-from pipeline.status import plans_of, prepared_of
+from pipeline.rebuilt import plans_of, prepared_of
 from pipeline.storage import Store
 from pipeline.work import Workers
 from t2s_core.errors import BadInput

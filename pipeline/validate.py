@@ -14,7 +14,7 @@ from pipeline import validate_published as published
 from pipeline.findings import Findings, Published
 from pipeline.manifest import read_manifest
 from pipeline.progress import Advance, Progress, Silent
-from pipeline.status import plans_of
+from pipeline.rebuilt import plans_of
 from pipeline.storage import Store
 from t2s_core.errors import BadInput
 
