@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def _strips(
     scene: Scene, stretch: Stretch, window: Window, shape: tuple[int, int], n_strips: int
 ) -> Iterator[NDArray[np.uint8]]:
     rows = np.unique(np.linspace(0, shape[0], n_strips + 1).astype(int)).tolist()
-    for top, bottom in zip(rows[:-1], rows[1:], strict=True):
+    for top, bottom in pairwise(rows):
         y0 = window.y0 + top * window.height // shape[0]
         y1 = max(y0 + 1, window.y0 + bottom * window.height // shape[0])
         with open_scene(scene) as dataset:  # anew: blocks of the last strip are forgotten

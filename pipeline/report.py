@@ -69,7 +69,11 @@ def _page(
     by_id = {entry["scene_id"]: entry for entry in manifest["scenes"]}
     entries = [by_id[scene_id] for scene_id in found.scenes]
     plans, ink = plans_of({**manifest, "scenes": entries}, store), inks(query_ids)
-    content = map_of_run(store, manifest, entries, found, ink, budget, plans=plans, truth=truth) if entries else None
+    content = (
+        map_of_run(store, manifest, entries, found=found, inks=ink, budget=budget, plans=plans, truth=truth)
+        if entries
+        else None
+    )
     stretches = {entry["scene_id"]: Stretch.from_json(entry["stretch"]) for entry in entries}
     cropper = Cropper(content.looks if content else (), stretches)
     pictures = gallery(manifest, found, cropper, ink, max_queries=max(1, budget.crops // (3 * per_kind)))

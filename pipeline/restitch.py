@@ -13,11 +13,11 @@ from pipeline.prepare import linking_problems
 from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
 from pipeline.queries import Mode
+from pipeline.rebuilt import plans_of, prepared_of
 from pipeline.region import Outcome, conclude, fail, query_entries
 from pipeline.report import NAME as REPORT
 from pipeline.spec import RunSpec
 from pipeline.stages import RunContext
-from pipeline.rebuilt import plans_of, prepared_of
 from pipeline.storage import Store
 from pipeline.work import Workers
 from t2s_core.errors import BadInput

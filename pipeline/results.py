@@ -200,7 +200,12 @@ def _whole_table(store: Store, name: str, columns: Sequence[str] | None = None) 
     data = store.read(name)
     schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(column) for column in columns])
     try:
-        return pq.read_table(io.BytesIO(data), columns=columns, schema=schema, page_checksum_verification=True)
+        return pq.read_table(
+            io.BytesIO(data),
+            columns=None if columns is None else list(columns),
+            schema=schema,
+            page_checksum_verification=True,
+        )
     except _UNREADABLE as error:
         raise MachineFault(
             f"{store.href(name)} is damaged ({error}); delete it and run the same command again"

@@ -44,7 +44,8 @@ def demo(
     )
     outcome = run(prepared, out, RunSettings(workers=workers), chosen)
     document = score_demo(store, outcome.manifest, seconds=time.perf_counter() - start_s)
-    write_report(store, outcome.manifest, truth_of(store, outcome.manifest))
+    scores = {query["query_id"]: query["iou"] for query in document["queries"]}
+    write_report(store, outcome.manifest, truth_of(store, outcome.manifest), scores=scores)
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:

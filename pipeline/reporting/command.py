@@ -50,7 +50,11 @@ def command_of(spec: Mapping[str, Any], out: str) -> str:
 
 
 def _options(spec: RunSpec) -> Iterator[str]:
-    for name, flag in (("prompter", "--prompter"), ("segmenter", "--segmenter"), ("prompt_template", "--prompt-template")):
+    for name, flag in (
+        ("prompter", "--prompter"),
+        ("segmenter", "--segmenter"),
+        ("prompt_template", "--prompt-template"),
+    ):
         value = getattr(spec.models, name)
         if value is not None:
             yield from (flag, value)

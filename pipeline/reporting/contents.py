@@ -1,8 +1,9 @@
 """What the map of a run shows, and what the page's script knows of it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
 
 import geopandas as gpd
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.reporting.found import Found
 from pipeline.reporting.frame import MapFrame, frame_of
 from pipeline.reporting.pictures import Quicklook, quicklooks
 from pipeline.reporting.prompts import Prompts, read_prompts
-from pipeline.reporting.shapes import Rings, rings, simplified
+from pipeline.reporting.shapes import rings, simplified
 from pipeline.reporting.tiles import ALONE, Cover, coverage, covers, reasons_of
 from pipeline.scenes import Scene
 from pipeline.storage import Store
@@ -42,73 +43,138 @@ class MapContent:
     looks: Sequence[Quicklook]
 
 
+@dataclass(frozen=True)
+class Plane:
+    """Scenes on the map."""
+
+    scenes: Sequence[Scene]
+    frame: MapFrame
+    outlines: Sequence[NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, entries: Sequence[Mapping[str, Any]]) -> Self:
+        """Of a manifest's scenes; at least one."""
+        scenes = [Scene.from_json(dict(entry)) for entry in entries]
+        frame = frame_of(scenes)
+        return cls(scenes, frame, [frame.outline(scene) for scene in scenes])
+
+    @cached_property
+    def boxes(self) -> list[Box]:
+        """Of the outlines."""
+        return [_box(outline) for outline in self.outlines]
+
+    @cached_property
+    def pixel_m(self) -> dict[str, float]:
+        """By scene, the side of a pixel, about."""
+        sides = zip(self.scenes, self.boxes, strict=True)
+        return {s.scene_id: max(b[2] - b[0], b[3] - b[1], 1e-6) / max(s.shape) for s, b in sides}
+
+    @property
+    def decimals(self) -> int:
+        """To which coordinates are rounded: a tenth of a pixel."""
+        return max(0, int(np.ceil(-np.log10(min(self.pixel_m.values()) / 10))))
+
+    def view(self) -> Box:
+        """All scenes where they fill some of the map, else one, an upright one where there is one."""
+        upright = [b for s, b in zip(self.scenes, self.boxes, strict=True) if self.frame.is_upright(s)]
+        return first_view([*upright, *self.boxes])
+
+    def described(self, n_features: Mapping[str, int]) -> list[dict[str, Any]]:
+        """What the page's script knows of the scenes."""
+        return [
+            {"id": s.scene_id, "n": n_features.get(s.scene_id, 0), "box": box}
+            for s, box in zip(self.scenes, self.boxes, strict=True)
+        ]
+
+
 def map_of_run(
     store: Store,
     manifest: Mapping[str, Any],
     entries: Sequence[Mapping[str, Any]],
+    *,
     found: Found,
     inks: Mapping[str, Ink],
     budget: Budget,
-    *,
     plans: Sequence[ScenePlan],
     truth: Mapping[str, gpd.GeoDataFrame] | None,
 ) -> MapContent:
     """`entries`: the manifest's scenes that are drawn, with their `plans`; at least one."""
-    scenes = [Scene.from_json(dict(entry)) for entry in entries]
-    frame = frame_of(scenes)
+    plane = Plane.of(entries)
+    frame, decimals = plane.frame, plane.decimals
     looks, notes = quicklooks(entries, frame, max_bytes=budget.picture_bytes, decode_mpx=budget.decode_mpx)
-    outlines = [frame.outline(scene) for scene in scenes]
-    pixel_m = {s.scene_id: _pixel_m(s, o) for s, o in zip(scenes, outlines, strict=True)}
-    decimals = max(0, int(np.ceil(-np.log10(min(pixel_m.values()) / 10))))
-    shapes = _shapes(found.drawn, frame, pixel_m, budget)
+    detail = found.drawn["scene_id"].map(plane.pixel_m).to_numpy(np.float64) * _DETAIL
+    shapes = simplified(frame.of_frame(found.drawn), detail, budget.vertices)
     queries = [Query(query_id=q["query_id"], text=q["query"]) for q in manifest["queries"]]
     prompts = read_prompts(
         store, plans, queries, frame, max_batches=budget.batches, max_prompts=budget.prompts, decimals=decimals
     )
-    tiles, said = _tiles(store, manifest, scenes, plans, frame, budget, notes)
-    boxes = [_box(outline) for outline in outlines]
+    covers_of = _covers(store, plans, [q.query_id for q in queries])
+    tiles, said = tile_layer(frame, covers_of, reasons_of(manifest), budget, notes)
     data = {
         "out": store.url,
-        "queries": [{"id": q.query_id, "text": q.text, "n": found.by_query[q.query_id].n,
-                     "colour": inks[q.query_id].colour, "dash": inks[q.query_id].dash} for q in queries],
-        "scenes": [{"id": s.scene_id, "href": s.href, "n": found.by_scene.get(s.scene_id, 0), "box": b,
-                    "about": _about(s)} for s, b in zip(scenes, boxes, strict=True)],
-        "features": _table(found.drawn, shapes, manifest, [s.scene_id for s in scenes], budget.text_chars, prompts),
+        "queries": described_queries(queries, inks, {q: s.n for q, s in found.by_query.items()}),
+        "scenes": plane.described(found.by_scene),
+        "features": _table(found.drawn, shapes, manifest, plane.scenes, prompts=prompts, max_chars=budget.text_chars),
         "prompts": {"boxes": prompts.boxes, "points": prompts.points},
         "tiles": said,
-        "truth": truth is not None,
-    }  # fmt: skip
+        "shapes": _by_query(found.drawn, shapes, queries, decimals),
+        "truth": None if truth is None else _truth(truth, plane, budget.vertices),
+    }
+    notes += _what_is_left_out(found, n_scenes=len(manifest["scenes"]))
+    return content(plane, looks, tiles, inks=inks, data=data, notes=[*notes, *prompts.notes])
+
+
+def content(
+    plane: Plane,
+    looks: Sequence[Quicklook],
+    tiles: TileLayer,
+    *,
+    inks: Mapping[str, Ink],
+    data: Mapping[str, Any],
+    notes: Sequence[str],
+) -> MapContent:
+    """The figure with its data."""
+    view = plane.view()
+    layers = Layers(plane.outlines, looks, tiles, query_ids=list(inks), truth=data["truth"] is not None)
+    shown = {**data, "view": view, "all": around(plane.boxes)}
+    return MapContent(draw(layers, inks, view), shown, notes, looks)
+
+
+def described_queries(
+    queries: Sequence[Query], inks: Mapping[str, Ink], n_features: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """What the page's script knows of the queries."""
+    return [
+        {"id": q.query_id, "text": q.text, "n": n_features.get(q.query_id, 0), **asdict(inks[q.query_id])}
+        for q in queries
+    ]
+
+
+def _what_is_left_out(found: Found, *, n_scenes: int) -> list[str]:
+    notes = []
     if len(found.drawn) < found.n:
         notes.append(
             f"{found.n:,} features; the map and the table show {len(found.drawn):,} of them, evenly sampled. "
             "features/ has them all."
         )
-    if len(entries) < len(manifest["scenes"]):
+    if len(found.scenes) < n_scenes:
         notes.append(
-            f"{len(manifest['scenes']):,} scenes, of which {len(entries)} are drawn: those with failures first, then those "
-            "with most features."
+            f"{n_scenes:,} scenes, of which {len(found.scenes)} are drawn: those with failures first, then those with "
+            "most features."
         )
-    layers = Layers(
-        outlines=outlines,
-        looks=looks,
-        tiles=tiles,
-        features=_by_query(found.drawn, shapes, queries, decimals),
-        truth=None if truth is None else _truth(truth, scenes, frame, pixel_m, decimals, budget),
-    )
-    view = first_view(boxes)
-    figure = draw(layers, inks, view)
-    return MapContent(figure, {**data, "view": view, "all": _around(boxes)}, [*notes, *prompts.notes], looks)
+    return notes
 
 
 def first_view(boxes: Sequence[Box]) -> Box:
-    """All scenes where they fill some of their common box, else the first."""
-    whole = _around(boxes)
-    filled = sum((b[2] - b[0]) * (b[3] - b[1]) for b in boxes)
+    """All scenes where they fill some of their common box, else the first; a box may come twice."""
+    whole = around(boxes)
+    filled = sum((b[2] - b[0]) * (b[3] - b[1]) for b in set(boxes))
     area = (whole[2] - whole[0]) * (whole[3] - whole[1])
-    return whole if filled >= _MIN_SHARE * area else _around(boxes[:1])
+    return whole if filled >= _MIN_SHARE * area else around(boxes[:1])
 
 
-def _around(boxes: Sequence[Box]) -> Box:
+def around(boxes: Sequence[Box]) -> Box:
+    """What holds all boxes, with a margin."""
     every = np.array(boxes)
     (left, bottom), (right, top) = every[:, :2].min(axis=0).tolist(), every[:, 2:].max(axis=0).tolist()
     margin = _MARGIN * max(right - left, top - bottom, 1e-6)
@@ -122,55 +188,33 @@ def _box(outline: NDArray[np.float64]) -> Box:
     return left, bottom, right, top
 
 
-def _pixel_m(scene: Scene, outline: NDArray[np.float64]) -> float:
-    left, bottom, right, top = _box(outline)
-    return max(right - left, top - bottom, 1e-6) / max(scene.shape)
-
-
-def _about(scene: Scene) -> str:
-    height, width = scene.shape
-    return f"{width:,} x {height:,} px, {str(scene.geobox.crs)[:40]}, {scene.datetime or 'no date'}"
-
-
-def _shapes(
-    drawn: gpd.GeoDataFrame, frame: MapFrame, pixel_m: Mapping[str, float], budget: Budget
-) -> NDArray[np.object_]:
-    detail = drawn["scene_id"].map(pixel_m).to_numpy(np.float64) * _DETAIL
-    return simplified(frame.of_frame(drawn), detail, budget.vertices)
-
-
 def _by_query(
     drawn: gpd.GeoDataFrame, shapes: NDArray[np.object_], queries: Sequence[Query], decimals: int
-) -> dict[str, tuple[Rings, list[int]]]:
-    rows = {q.query_id: np.flatnonzero(drawn["query_id"].to_numpy() == q.query_id) for q in queries}
-    return {query_id: (rings(shapes[mine], decimals), mine.tolist()) for query_id, mine in rows.items()}
+) -> list[dict[str, Any]]:
+    """Columns of each query's layer."""
+    rows = [np.flatnonzero(drawn["query_id"].to_numpy() == q.query_id) for q in queries]
+    return [{**rings(shapes[mine], decimals), "row": mine.tolist()} for mine in rows]
 
 
-def _truth(
-    truth: Mapping[str, gpd.GeoDataFrame],
-    scenes: Sequence[Scene],
-    frame: MapFrame,
-    pixel_m: Mapping[str, float],
-    decimals: int,
-    budget: Budget,
-) -> Rings:
-    both = [(s.scene_id, frame.of_frame(truth[s.scene_id])) for s in scenes if s.scene_id in truth]
+def _truth(truth: Mapping[str, gpd.GeoDataFrame], plane: Plane, max_vertices: int) -> dict[str, Any]:
+    both = [(s.scene_id, plane.frame.of_frame(truth[s.scene_id])) for s in plane.scenes if s.scene_id in truth]
     shapes = np.concatenate([np.empty(0, object), *(shapes for _, shapes in both)])
-    detail = np.concatenate([np.empty(0), *(np.full(len(shapes), pixel_m[s] * _DETAIL) for s, shapes in both)])
-    return rings(simplified(shapes, detail, budget.vertices), decimals)
+    detail = np.concatenate([np.empty(0), *(np.full(len(some), plane.pixel_m[s] * _DETAIL) for s, some in both)])
+    return rings(simplified(shapes, detail, max_vertices), plane.decimals)
 
 
 def _table(
     drawn: gpd.GeoDataFrame,
     shapes: NDArray[np.object_],
     manifest: Mapping[str, Any],
-    scene_ids: Sequence[str],
-    max_chars: int,
+    scenes: Sequence[Scene],
+    *,
     prompts: Prompts,
+    max_chars: int,
 ) -> dict[str, Any]:
     """By column; what repeats is written once."""
     of_query = {q["query_id"]: i for i, q in enumerate(manifest["queries"])}
-    of_scene = {scene_id: i for i, scene_id in enumerate(scene_ids)}
+    of_scene = {scene.scene_id: i for i, scene in enumerate(scenes)}
     texts, place = np.unique(drawn["reasoning"].to_numpy(str), return_inverse=True)
     most = max(80, max_chars // max(1, len(texts)))
     linked: list[list[int]] = [[] for _ in range(len(drawn))]
@@ -194,36 +238,34 @@ def _table(
     }
 
 
-def _tiles(
-    store: Store,
-    manifest: Mapping[str, Any],
-    scenes: Sequence[Scene],
-    plans: Sequence[ScenePlan],
+def _covers(store: Store, plans: Sequence[ScenePlan], query_ids: Sequence[str]) -> Iterator[tuple[Scene, Cover]]:
+    """Of the finest level all, of coarser ones what failed."""
+    for plan in plans:
+        finest, *coarser = sorted(plan.grids)
+        for level, worst in coverage(store, plan.scene, query_ids, [finest, *coarser]).items():
+            for cover in covers(plan.grids[level], worst):
+                if level == finest or cover.status in ALONE:
+                    yield plan.scene, cover
+
+
+def tile_layer(
     frame: MapFrame,
+    every: Iterable[tuple[Scene, Cover]],
+    reasons: Mapping[str, Sequence[str]],
     budget: Budget,
     notes: list[str],
 ) -> tuple[TileLayer, dict[str, Any]]:
-    """The layer, and what the page says of each of its rectangles."""
-    query_ids, reasons = [q["query_id"] for q in manifest["queries"]], reasons_of(manifest)
-    failed: list[tuple[Scene, Cover]] = []
-    others: list[tuple[Scene, Cover]] = []
-    for scene, plan in zip(scenes, plans, strict=True):
-        finest, *coarser = sorted(plan.grids)
-        for level, worst in coverage(store, scene, query_ids, [finest, *coarser]).items():
-            for cover in covers(plan.grids[level], worst):
-                if cover.status in ALONE:
-                    failed.append((scene, cover))
-                elif level == finest:
-                    others.append((scene, cover))
-    every = [*others, *failed[: budget.tiles // 2]]
-    if len(every) > budget.tiles:
-        every = failed[: budget.tiles // 2]
+    """The layer, and what the page says of each of its rectangles. What had to be left out is added to `notes`."""
+    listed = list(every)
+    failed = [entry for entry in listed if entry[1].status in ALONE]
+    shown = [entry for entry in listed if entry[1].status not in ALONE] + failed[: budget.tiles // 2]
+    if len(shown) > budget.tiles:
+        shown = failed[: budget.tiles // 2]
         notes.append("Too many tiles to draw: of them only those that failed are on the map.")
     if len(failed) > budget.tiles // 2:
         notes.append(f"{len(failed):,} tiles failed; the map shows {budget.tiles // 2:,} of them.")
-    layer = TileLayer()
-    whys, names = [], []
-    for scene, cover in every:
+    layer, whys, names = TileLayer(), [], []
+    for scene, cover in shown:
         x0, y0, x1, y1 = cover.window_scene_px
         corners = frame.of_scene(scene, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64))
         if np.isfinite(corners).all():

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, HoverTool, PanTool, Range1d, ScaleBar, TapTool, WheelZoomTool
+from bokeh import models
+from bokeh.models import ColumnDataSource, HoverTool, PanTool, TapTool, WheelZoomTool
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from pipeline.reporting.colours import FAILED, HATCH, STATUS, Ink
 from pipeline.reporting.pictures import Quicklook
-from pipeline.reporting.shapes import Rings
 
 Box = tuple[float, float, float, float]
 
@@ -42,38 +42,47 @@ class Layers:
     """Of all scenes, (n, 2)."""
     looks: Sequence[Quicklook]
     tiles: TileLayer
-    features: Mapping[str, tuple[Rings, Sequence[int]]]
-    """By query: outlines, and which rows of the page's table they are."""
-    truth: Rings | None = None
+    query_ids: Sequence[str]
+    """Whose outlines the page puts in: as JSON of its own they cost a tenth."""
+    truth: bool
+    """Whether it puts in those of the truth."""
 
 
 def draw(layers: Layers, inks: Mapping[str, Ink], view: Box) -> Any:  # noqa: ANN401 -- Bokeh ships no types
     """A figure that fills whatever holds it. `view`: left, bottom, right, top."""
     left, bottom, right, top = view
-    new: Any = figure  # Bokeh's stubs know only some of its options
+    new: Any = figure  # Bokeh's stubs know only a part of it
+    bokeh: Any = models
     shown = new(
-        name="map", x_range=Range1d(left, right), y_range=Range1d(bottom, top), toolbar_location=None, tools=[],
-        sizing_mode="stretch_both", min_border=0, outline_line_color="#888888", background_fill_color="#f4f4f2",
-    )  # fmt: skip
+        name="map",
+        x_range=bokeh.Range1d(left, right),
+        y_range=bokeh.Range1d(bottom, top),
+        toolbar_location=None,
+        tools=[],
+        sizing_mode="stretch_both",
+        min_border=0,
+        outline_line_color="#888888",
+        background_fill_color="#f4f4f2",
+    )
     shown.axis.visible = False
     shown.grid.visible = False
     _pictures(shown, layers)
     tappable = [_tiles(shown, layers.tiles, failed=False), _tiles(shown, layers.tiles, failed=True)]
-    tappable += _features(shown, layers.features, inks)
-    if layers.truth is not None:
-        source = ColumnDataSource({"xs": layers.truth.xs, "ys": layers.truth.ys})
+    if layers.truth:
+        source = _empty("xs", "ys")
         for name, colour, width in (("truth_under", "white", 3.5), ("truth", "black", 1.5)):
             shown.multi_polygons(
                 "xs", "ys", source=source, fill_alpha=0, line_color=colour, line_width=width, name=name,
                 line_dash="dashed" if name == "truth" else "solid",
             )  # fmt: skip
+    tappable += _features(shown, layers.query_ids, inks)
     _selection(shown)
     wheel = WheelZoomTool()
     shown.add_tools(
         PanTool(), wheel, TapTool(renderers=tappable), HoverTool(renderers=tappable, tooltips=None, name="hover")
     )
     shown.toolbar.active_scroll = wheel
-    shown.add_layout(ScaleBar(range=shown.x_range, unit="m", location="bottom_left", background_fill_alpha=0.8))
+    shown.add_layout(bokeh.ScaleBar(range=shown.x_range, unit="m", location="bottom_left", background_fill_alpha=0.8))
     return shown
 
 
@@ -121,16 +130,15 @@ def _tiles(shown: Any, tiles: TileLayer, *, failed: bool) -> Any:  # noqa: ANN40
 
 def _features(
     shown: Any,  # noqa: ANN401
-    features: Mapping[str, tuple[Rings, Sequence[int]]],
+    query_ids: Sequence[str],
     inks: Mapping[str, Ink],
 ) -> list[Any]:
     layers = []
-    for number, (query_id, (rings, rows)) in enumerate(features.items()):
-        source = ColumnDataSource({"xs": rings.xs, "ys": rings.ys, "row": list(rows)})
+    for number, query_id in enumerate(query_ids):
         ink = inks[query_id]
         layer = shown.multi_polygons(
-            "xs", "ys", source=source, fill_color=ink.colour, fill_alpha=0.3, line_color=ink.colour, line_width=2.5,
-            line_dash=ink.dash, name=f"query-{number}",
+            "xs", "ys", source=_empty("xs", "ys", "row"), fill_color=ink.colour, fill_alpha=0.3,
+            line_color=ink.colour, line_width=2.5, line_dash=ink.dash, name=f"query-{number}",
         )  # fmt: skip
         layer.nonselection_glyph = None
         layer.hover_glyph = None
@@ -141,22 +149,26 @@ def _features(
 def _selection(shown: Any) -> None:  # noqa: ANN401
     """Layers that the page fills with what is selected."""
     shown.multi_polygons(
-        "xs", "ys", source=ColumnDataSource({"xs": [], "ys": []}), fill_alpha=0, line_color="black", line_width=6,
+        "xs", "ys", source=_empty("xs", "ys"), fill_alpha=0, line_color="black", line_width=6,
         name="selected_under",
     )  # fmt: skip
     shown.multi_polygons(
-        "xs", "ys", source=ColumnDataSource({"xs": [], "ys": []}), fill_alpha=0, line_color="white", line_width=3,
+        "xs", "ys", source=_empty("xs", "ys"), fill_alpha=0, line_color="white", line_width=3,
         name="selected",
     )  # fmt: skip
     shown.patches(
-        "xs", "ys", source=ColumnDataSource({"xs": [], "ys": []}), fill_alpha=0, line_color="black", line_width=2.5,
+        "xs", "ys", source=_empty("xs", "ys"), fill_alpha=0, line_color="black", line_width=2.5,
         line_dash="dashed", name="boxes",
     )  # fmt: skip
     shown.scatter(
-        "x", "y", source=ColumnDataSource({"x": [], "y": []}), marker="cross", size=14, line_color="black",
+        "x", "y", source=_empty("x", "y"), marker="cross", size=14, line_color="black",
         line_width=4, name="points_under",
     )  # fmt: skip
     shown.scatter(
-        "x", "y", source=ColumnDataSource({"x": [], "y": []}), marker="cross", size=12, line_color="white",
+        "x", "y", source=_empty("x", "y"), marker="cross", size=12, line_color="white",
         line_width=2, name="points",
     )  # fmt: skip
+
+
+def _empty(*columns: str) -> Any:  # noqa: ANN401
+    return ColumnDataSource({name: [] for name in columns})

@@ -3,18 +3,24 @@
 Of all features only score and area are looked at, one partition at a time; of the drawn ones everything.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
+import shapely
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from pipeline.features import FOLDER, SCHEMA, partition_name
+from pipeline.geodesy import CRS84, geographic_crs
+from pipeline.georef import proj_crs
+from pipeline.scenes import Scene
 from pipeline.storage import Store
 
 Floats = NDArray[np.float64]
@@ -23,6 +29,8 @@ SCORE_BINS = np.linspace(0, 1, 21)
 AREA_BINS = np.logspace(-2, 12, 57)
 """Square metres; four bins to a factor of ten."""
 _READERS = 8
+_IDS = ("query_id", "scene_id")
+_NONE = pa.array([], pa.string())
 _MIDDLES = np.linspace(0, 1, 1001)
 """Bins fine enough to find a median score without keeping all scores."""
 
@@ -84,7 +92,13 @@ class Found:
 
 
 def find(
-    store: Store, manifest: Mapping[str, Any], *, max_drawn: int, max_scenes: int, failed: Set[str], per_kind: int
+    store: Store,
+    manifest: Mapping[str, Any],
+    *,
+    max_drawn: int,
+    max_scenes: int,
+    failed: AbstractSet[str],
+    per_kind: int,
 ) -> Found:
     """Look at all features of the manifest's queries and scenes.
 
@@ -115,7 +129,8 @@ def find(
                       for e in found)  # fmt: skip
         for _, partition, row in [*mine[:per_kind], *mine[-per_kind:]]:
             chosen.setdefault(partition, set()).add(row)
-    drawn = _rows(store, partitions, chosen)
+    first = Scene.from_json(dict(manifest["scenes"][0])) if manifest["scenes"] else None
+    drawn = _rows(store, partitions, chosen, CRS84 if first is None else geographic_crs(proj_crs(first.geobox)))
     shown = {q: _gallery(drawn, q, by_query[q], per_kind) for q in query_ids}
     return Found(by_query, by_scene, scenes, drawn, shown)
 
@@ -144,25 +159,37 @@ def _evenly(sizes: Sequence[int], n: int) -> dict[int, set[int]]:
 
 
 def _rows(
-    store: Store, partitions: Sequence[tuple[str, str, str]], chosen: Mapping[int, set[int]]
+    store: Store, partitions: Sequence[tuple[str, str, str]], chosen: Mapping[int, set[int]], crs: CRS
 ) -> gpd.GeoDataFrame:
-    frames = []
+    """In one frame; geopandas would take longer to make one for each file than Arrow takes to read them all."""
+    tables = [SCHEMA.empty_table().append_column(_IDS[0], _NONE).append_column(_IDS[1], _NONE)]
     for number in sorted(chosen):
         query_id, scene_id, name = partitions[number]
         with store.fs.open(store.path(name), "rb") as file:
-            frame = gpd.read_parquet(file).iloc[sorted(chosen[number])]
-        frames.append(frame.assign(query_id=query_id, scene_id=scene_id))
-    if not frames:
-        columns = {name: [] for name in [*SCHEMA.names, "query_id", "scene_id"]}
-        return gpd.GeoDataFrame(columns, geometry="geometry")
-    together: gpd.GeoDataFrame = pd.concat(frames, ignore_index=True)
-    return together
+            table = pa.concat_tables(_taken(pq.ParquetFile(file), np.array(sorted(chosen[number]))))
+        for column, value in zip(_IDS, (query_id, scene_id), strict=True):
+            table = table.append_column(column, pa.repeat(value, table.num_rows))
+        tables.append(table.cast(tables[0].schema))
+    rows = pa.concat_tables(tables).to_pandas()
+    return gpd.GeoDataFrame(rows, geometry=shapely.from_wkb(rows["geometry"].to_numpy()), crs=crs)
+
+
+def _taken(file: pq.ParquetFile, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Group by group, so that no partition is whole in memory."""
+    start = 0
+    for group in range(file.num_row_groups):
+        end = start + file.metadata.row_group(group).num_rows
+        here = rows[(rows >= start) & (rows < end)] - start
+        if len(here):
+            yield file.read_row_group(group).take(here)
+        start = end
 
 
 def _gallery(drawn: gpd.GeoDataFrame, query_id: str, statistics: Statistics, per_kind: int) -> list[tuple[str, int]]:
     """Best first; where there are few features, each is shown once."""
     mine = drawn[drawn["query_id"] == query_id]
     order = mine["score"].sort_values(ascending=False, kind="stable").index.tolist()
+    per_kind = min(per_kind, -(-len(order) // 3))
     best, worst = order[:per_kind], order[per_kind:][-per_kind:]
     between = order[len(best) : len(order) - len(worst)]
     off = (mine.loc[between, "score"] - statistics.median_score).abs()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import geopandas as gpd
@@ -53,7 +54,9 @@ class MapFrame:
         height, width = scene.shape
         along = np.linspace(0, 1, _PER_SIDE)[:-1]
         top, bottom, zeros, ones = along, 1 - along, np.zeros_like(along), np.ones_like(along)
-        share = np.column_stack([np.concatenate([top, ones, bottom, zeros]), np.concatenate([zeros, top, ones, bottom])])
+        share = np.column_stack(
+            [np.concatenate([top, ones, bottom, zeros]), np.concatenate([zeros, top, ones, bottom])]
+        )
         points = self.of_scene(scene, share * [width, height])
         return points[np.isfinite(points).all(axis=1)]
 
@@ -65,8 +68,14 @@ class MapFrame:
 
     def _placed(self, crs: CRS, x: Floats, y: Floats) -> Floats:
         if crs != self.crs:
-            x, y = Transformer.from_crs(crs, self.crs, always_xy=True).transform(x, y)
+            x, y = to_crs(crs, self.crs).transform(x, y)
         return np.column_stack([np.asarray(x) - self.origin[0], np.asarray(y) - self.origin[1]])
+
+
+@lru_cache(maxsize=64)
+def to_crs(source: CRS, target: CRS) -> Transformer:
+    """Of x before y. Kept, for to make one takes longer than to use it."""
+    return Transformer.from_crs(source, target, always_xy=True)
 
 
 def frame_of(scenes: Sequence[Scene]) -> MapFrame:

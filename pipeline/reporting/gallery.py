@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from pipeline.georef import proj_crs
 from pipeline.reporting.charts import area_histogram, score_histogram
 from pipeline.reporting.colours import Ink
 from pipeline.reporting.found import Found
+from pipeline.reporting.frame import to_crs
 from pipeline.reporting.html import area, plural, swatch, text
 from pipeline.reporting.pictures import Crop, Cropper
 from pipeline.scenes import Scene
@@ -29,9 +30,9 @@ def gallery(
     if len(shown) < len(with_some):
         notes += f'<p class="note">{len(with_some):,} queries found something; the first {len(shown)} are shown.</p>'
     return (
-        '<section id="gallery"><h2>Best, median and worst</h2><p class="soft">By score, the mean probability within the '
-        "outline. Look at the worst first: where they are wrong, raise the threshold (<code>t2s restitch</code>) or "
-        f"reword the query. A picture leads to its place on the map.</p>{blocks}{notes}</section>"
+        '<section id="gallery"><h2>Best, median and worst</h2><p class="soft">By score, the mean probability within '
+        "the outline. Look at the worst first: where they are wrong, raise the threshold (<code>t2s restitch</code>) "
+        f"or reword the query. A picture leads to its place on the map.</p>{blocks}{notes}</section>"
     )
 
 
@@ -47,15 +48,11 @@ def _query(query: Mapping[str, Any], found: Found, cropper: Cropper, ink: Ink, s
 
 
 def _cards(query_id: str, found: Found, cropper: Cropper, scenes: Mapping[str, Scene]) -> Iterator[str]:
-    crs = found.drawn.crs
-    transformers: dict[str, Transformer] = {}
+    crs = CRS.from_user_input(found.drawn.crs)
     for kind, row in found.gallery[query_id]:
         feature = found.drawn.iloc[row]
         scene_id = feature["scene_id"]
-        if scene_id not in transformers:
-            own = proj_crs(scenes[scene_id].geobox)
-            transformers[scene_id] = Transformer.from_crs(CRS.from_user_input(crs), own, always_xy=True)
-        crop = cropper.crop(scene_id, feature["geometry"], transformers[scene_id])
+        crop = cropper.crop(scene_id, feature["geometry"], to_crs(crs, proj_crs(scenes[scene_id].geobox)))
         said = f"{kind}: score {feature['score']:.2f}, {area(feature['area_m2'])}"
         yield (
             f'<button type="button" class="card" data-row="{row}" aria-label="{text(said)}; show on the map">'

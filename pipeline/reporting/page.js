@@ -7,6 +7,8 @@
   await Bokeh.embed.embed_item(read("t2s-map"), "map");
   const plot = Bokeh.documents[0].get_model_by_name("map");
   const layer = (name) => plot.renderers.find((r) => r.name === name);
+  data.shapes.forEach((columns, i) => { layer(`query-${i}`).data_source.data = columns; });
+  if (data.truth) layer("truth").data_source.data = data.truth;
   const holder = byId("map"), detail = byId("detail"), tip = byId("tip");
 
   function make(tag, attributes, ...children) {
@@ -26,7 +28,11 @@
     : m2 >= 10 ? `${Math.round(m2).toLocaleString("en")} m²` : `${Number(m2.toPrecision(2))} m²`;
 
   // The view: one unit is as long to the right as it is up, whatever the shape of the map on the page.
-  let view = data.view;
+  let view = data.view, asShown = [];
+  // Scenes that are too small to be seen are dots.
+  const widest = Math.max(...data.scenes.map((s) => Math.max(s.box[2] - s.box[0], s.box[3] - s.box[1])));
+  const dots = () => { layer("middles").visible = widest / (plot.x_range.end - plot.x_range.start) * holder.clientWidth < 20; };
+  plot.connect(plot.x_range.change, dots);
   function show(box) {
     view = box;
     const width = holder.clientWidth || 1, height = holder.clientHeight || 1;
@@ -34,6 +40,8 @@
     const unit = Math.max((box[2] - box[0]) / width, (box[3] - box[1]) / height, 1e-9) / 2;
     plot.x_range.setv({ start: x - unit * width, end: x + unit * width });
     plot.y_range.setv({ start: y - unit * height, end: y + unit * height });
+    asShown = current();
+    dots();
   }
   const current = () => [plot.x_range.start, plot.y_range.start, plot.x_range.end, plot.y_range.end];
   function change(factor, right = 0, up = 0) {
@@ -45,11 +53,10 @@
     const more = Math.max((box[2] - box[0]) * share, (box[3] - box[1]) * share, least);
     return [box[0] - more, box[1] - more, box[2] + more, box[3] + more];
   };
-  new ResizeObserver(() => show(Number.isFinite(plot.x_range.start) && plot.inner_width ? fitted() : view)).observe(holder);
-  function fitted() { // the same middle and height after the map has changed its shape
-    const [x0, y0, x1, y1] = current(), y = (y1 - y0) / 2, x = (x0 + x1) / 2;
-    return view === data.view ? view : [x - 1e-9, (y0 + y1) / 2 - y, x + 1e-9, (y0 + y1) / 2 + y];
-  }
+  new ResizeObserver(() => { // a map of another shape shows the same middle at the same scale up and down
+    const now = current(), x = (now[0] + now[2]) / 2;
+    show(now.every((edge, i) => edge === asShown[i]) ? view : [x, now[1], x, now[3]]);
+  }).observe(holder);
   const steps = { ArrowLeft: [1, -.2, 0], ArrowRight: [1, .2, 0], ArrowUp: [1, 0, .2], ArrowDown: [1, 0, -.2],
     "+": [.6], "=": [.6], "-": [1 / .6] };
   holder.addEventListener("keydown", (event) => {
@@ -96,7 +103,6 @@
   legend.append(make("div", { class: "key" }, ...[...colours].map(([status, colour]) =>
     make("span", {}, swatch(colour), status.replace("_", " ")))));
   addLayer(["pictures"], [swatch("#888888")], "pictures of the scenes", "", true);
-  legend.append(make("hr", {}));
 
   // What is selected.
   const fill = (name, columns) => { layer(name).data_source.data = columns; };
@@ -127,7 +133,7 @@
     const facts = [["score", f.score[row].toFixed(2)], ["area", area(f.area[row])], ["scene", data.scenes[f.scene[row]].id],
       ["seen by", `${f.tiles[row]} tile${f.tiles[row] === 1 ? "" : "s"}${f.edge[row] ? ", touches the scene's edge" : ""}`],
       ["at", `${lon}, ${lat}`], ["feature", f.id[row]],
-      ["prompts", nBoxes ? `${nBoxes} box${nBoxes === 1 ? "" : "es"}, ${nPoints} point${nPoints === 1 ? "" : "s"} (dashed, and crosses)` : "not in this page"]];
+      ["prompts", nBoxes ? `${nBoxes} box${nBoxes === 1 ? "" : "es"}, ${nPoints} point${nPoints === 1 ? "" : "s"} that touch it or lie nearest (dashed, and crosses)` : "not in this page"]];
     detail.replaceChildren(
       make("h3", {}, swatch(q.colour, q.dash), q.text),
       make("dl", {}, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])),

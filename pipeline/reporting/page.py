@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -35,14 +34,11 @@ def render(page: Page) -> str:
     scripts, data, where = [], "", ""
     if page.content is not None:
         scripts = [*_bokeh(), asset("page.js")]
-        figure: Any = json_item(page.content.figure, "map")
-        data = script_json("t2s-map", json.loads(json.dumps(figure))) + script_json("t2s-data", page.content.data)
+        figure: Any = json_item(page.content.figure)
+        data = script_json("t2s-map", figure) + script_json("t2s-data", page.content.data)
         where = asset("map.html").replace("<!-- notes -->", "".join(map(note, page.content.notes)))
-    policy = (
-        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {' '.join(map(_hash, scripts))}"
-        if scripts
-        else "default-src 'none'; style-src 'unsafe-inline'"
-    )
+    hashes = " ".join(map(_hash, scripts)) or "'none'"
+    policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {hashes}"
     code = "".join(f"<script>{script}</script>" for script in scripts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

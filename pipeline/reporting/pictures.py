@@ -8,8 +8,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
+from rasterio import crs as raster_crs
 from rasterio import warp
-from rasterio.crs import CRS as RasterioCRS
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
@@ -57,8 +57,8 @@ def quicklooks(
             needed_px = _decoded(scene, longest_px)
             if needed_px > left_px:
                 notes.append(
-                    f"No picture of {scene.scene_id}: it has no overviews, and to decode {needed_px / 1e6:,.0f} Mpx takes "
-                    "longer than a run should; t2s report draws it, gdaladdo makes overviews."
+                    f"No picture of {scene.scene_id}: it has no overviews, and to decode {needed_px / 1e6:,.0f} Mpx "
+                    "takes longer than a run should; t2s report draws it, gdaladdo makes overviews."
                 )
                 continue
             left_px -= needed_px
@@ -98,9 +98,9 @@ def _warped(scene: Scene, rgba: RGBA, frame: MapFrame, box: tuple[float, float, 
             np.ascontiguousarray(np.moveaxis(rgba, -1, 0)),
             target,
             src_transform=own,
-            src_crs=RasterioCRS.from_wkt(proj_crs(scene.geobox).to_wkt()),
+            src_crs=raster_crs.CRS.from_wkt(proj_crs(scene.geobox).to_wkt()),
             dst_transform=Affine((right - left) / shape[1], 0, left + x0, 0, (bottom - top) / shape[0], top + y0),
-            dst_crs=RasterioCRS.from_wkt(frame.crs.to_wkt()),
+            dst_crs=raster_crs.CRS.from_wkt(frame.crs.to_wkt()),
             resampling=Resampling.bilinear,
         )
     except RASTER_ERRORS as error:

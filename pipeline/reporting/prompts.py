@@ -34,13 +34,20 @@ class Prompts:
     notes: list[str] = field(default_factory=list)
 
     def of(self, scene_id: str, query_id: str, shapes: NDArray[np.object_]) -> list[list[int]]:
-        """For each shape on the map, the boxes of that scene and query that touch it."""
+        """For each shape on the map, the boxes of that scene and query that touch it; where none does, the nearest.
+
+        A segmenter's mask may leave its box.
+        """
         places = self.by_place.get((scene_id, query_id), [])
         corners = np.array([self.boxes[i] for i in places], np.float64).reshape(-1, 4, 2)
-        tree = shapely.STRtree(shapely.polygons(corners)) if places else shapely.STRtree([])
+        tree = shapely.STRtree(list(np.asarray(shapely.polygons(corners), object)))
         found: list[list[int]] = [[] for _ in shapes]
         for shape, box in zip(*tree.query(shapes, predicate="intersects").tolist(), strict=True):
             if len(found[shape]) < _MOST_PER_FEATURE:
+                found[shape].append(places[box])
+        if places:
+            far = [i for i, boxes in enumerate(found) if not boxes]
+            for shape, box in zip(far, tree.nearest(shapes[far]).tolist(), strict=True):
                 found[shape].append(places[box])
         return found
 
@@ -63,7 +70,7 @@ def read_prompts(
         names = batch_names(store, plan.scene.scene_id)
         with ThreadPoolExecutor(_READERS) as readers:
             for rows in readers.map(lambda name: _rows(store, name, prompts.notes), names[:left]):
-                _add(prompts, plan, by_text, rows, frame, decimals)
+                _add(prompts, plan, by_text, rows, frame=frame, decimals=decimals)
         left -= len(names)
         if left < 0 or len(prompts.boxes) >= max_prompts:
             prompts.notes.append(
@@ -87,6 +94,7 @@ def _add(
     plan: ScenePlan,
     by_text: Mapping[str, Query],
     rows: Sequence[Mapping[str, Any]],
+    *,
     frame: MapFrame,
     decimals: int,
 ) -> None:

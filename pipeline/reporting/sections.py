@@ -34,8 +34,9 @@ def headline(manifest: Mapping[str, Any], found: Found, out: str) -> str:
                     f'<b>{text(value)}</b><span class="soft">{text(name)}</span></div>'
                     for name, value in facts.items())  # fmt: skip
     return (
-        f'<header><p class="soft">t2s report</p><h1>{plural(found.n, "feature")} for {plural(n_queries, "query", "queries")} '
-        f'in {plural(n_scenes, "scene")} <span class="status {status}">{status}</span></h1>'
+        f'<header><p class="soft">t2s report</p><h1>{plural(found.n, "feature")} '
+        f"for {plural(n_queries, 'query', 'queries')} in {plural(n_scenes, 'scene')} "
+        f'<span class="status {status}">{status}</span></h1>'
         f'<p class="soft">run {text(manifest["run_id"])}, started {text(manifest.get("started", ""))}, in '
         f"<code>{text(out)}</code></p>"
         f'<div class="facts">{cards}</div>{_what_is_missing(manifest)}</header>'
@@ -46,14 +47,13 @@ def _cost(manifest: Mapping[str, Any], timings: Mapping[str, Any]) -> dict[str, 
     """What is known of it: an invocation that ended early says less."""
     cost: dict[str, str] = {}
     if timings.get("wall_s") is not None:
-        cost["this invocation took"] = duration(timings["wall_s"])
+        cost["on the clock"] = duration(timings["wall_s"])
     tokens = sum(entry.get("n_tokens", 0) for entry in manifest.get("history", []))
     if tokens:
-        cost["tokens, all invocations"] = f"{tokens:,}"
+        cost["tokens"] = f"{tokens:,}"
     if timings.get("n_workers"):
         hours = timings["n_workers"] * timings["wall_s"] / 3600
-        workers = plural(timings["n_workers"], "worker")
-        cost[f"worker hours ({workers})"] = f"{hours:,.2f}"
+        cost["worker hours"] = f"{hours:,.2f}" if hours >= 1 else f"{hours:.2g}"
     return cost
 
 
@@ -79,7 +79,11 @@ def _what_is_missing(manifest: Mapping[str, Any]) -> str:
 
 
 def queries(
-    manifest: Mapping[str, Any], found: Found, inks: Mapping[str, Ink], scores: Mapping[str, float] | None, max_rows: int
+    manifest: Mapping[str, Any],
+    found: Found,
+    inks: Mapping[str, Ink],
+    scores: Mapping[str, float] | None,
+    max_rows: int,
 ) -> str:
     """What was asked, and what of it was found. `scores`: by query, IoU with the truth where that is known."""
     heads = [("query", False), ("id", False), ("threshold", True), ("features", True), ("in scenes", True),
@@ -94,7 +98,7 @@ def queries(
         if scores:
             values.append("" if query_id not in scores else f"{scores[query_id]:.2f}")
         rows.append(
-            f'<td>{swatch(ink.colour, ink.dash)}{text(query["query"])}{label}</td>{cell(query_id)}'
+            f"<td>{swatch(ink.colour, ink.dash)}{text(query['query'])}{label}</td>{cell(query_id)}"
             + "".join(cell(value, number=True) for value in values)
         )
     more = _more(len(manifest["queries"]), max_rows, "run.json has them all")
@@ -125,21 +129,26 @@ def seams(checks: Sequence[Mapping[str, Any]], max_rows: int) -> str:
     if not checks:
         return ""
     worst = sorted(checks, key=lambda c: (not c["flagged"], c["p"], -(c["ratio"] or 0)))
-    heads = [("scene", False), ("query", False), ("at tile borders", True), ("elsewhere", True), ("p", True), ("", False)]
-    rows = [
-        cell(c["scene_id"]) + cell(c["query_id"]) + cell(f"{c['rate']:.4%}", number=True)
-        + cell(f"{c['rate_elsewhere']:.4%}", number=True) + cell(f"{c['p']:.4f}", number=True)
-        + cell("unlikely by chance" if c["flagged"] else "")
-        for c in worst[:max_rows]
-    ]  # fmt: skip
-    n = sum(c["flagged"] for c in checks)
-    said = f"{n:,} of {plural(len(checks), 'mask')} flagged"
+    flagged = [check for check in worst if check["flagged"]]
+    said = f"{len(flagged):,} of {plural(len(checks), 'mask')} flagged"
+    table_of_flagged = _seam_table(flagged[:max_rows], "flagged masks") if flagged else ""
     return (
-        f'<section><h2>Seam check: {said}</h2><p class="soft">How often neighbouring pixels differ across the borders of '
-        "tiles, and elsewhere. Where tiles are stitched well the two are alike; one mask in 200 is flagged by chance.</p>"
-        f"<details{' open' if n else ''}><summary>all masks</summary>{table('', heads, rows, label='seam check')}"
-        f"{_more(len(checks), max_rows, 'run.json has them all')}</details></section>"
+        f'<section><h2>Seam check: {said}</h2><p class="soft">How often neighbouring pixels differ across '
+        "the borders of tiles, and elsewhere. Where tiles are stitched well the two are alike; flagged is what chance "
+        f"brings once in 200 masks.</p>{table_of_flagged}<details><summary>all masks</summary>"
+        f"{_seam_table(worst[:max_rows], 'all masks')}{_more(len(checks), max_rows, 'run.json has them all')}"
+        "</details></section>"
     )
+
+
+def _seam_table(checks: Sequence[Mapping[str, Any]], label: str) -> str:
+    heads = [("scene", False), ("query", False), ("at tile borders", True), ("elsewhere", True), ("p", True)]
+    rows = (
+        cell(c["scene_id"]) + cell(c["query_id"]) + cell(f"{c['rate']:.3%}", number=True)
+        + cell(f"{c['rate_elsewhere']:.3%}", number=True) + cell(f"{c['p']:.4f}", number=True)
+        for c in checks
+    )  # fmt: skip
+    return table("", heads, rows, label=label)
 
 
 def times(timings: Mapping[str, Any]) -> str:
@@ -149,7 +158,7 @@ def times(timings: Mapping[str, Any]) -> str:
         return ""
     total = sum(parts.values()) or 1.0
     rows = [
-        f'{cell(name)}{cell(duration(seconds), number=True)}{cell(f"{seconds / total:.0%}", number=True)}'
+        f"{cell(name)}{cell(duration(seconds), number=True)}{cell(f'{seconds / total:.0%}', number=True)}"
         f'<td class="bar"><span class="{text(name)}" style="width:{100 * seconds / total:.2f}%"></span></td>'
         for name, seconds in parts.items()
     ]
@@ -160,10 +169,10 @@ def times(timings: Mapping[str, Any]) -> str:
     )
     heads = [("", False), ("time", True), ("share", True), ("of all workers' time", False)]
     return (
-        f'<section><h2>Where the time went</h2><p>{text(rates)}, by the clock: {duration(timings["wall_s"])} with '
+        f"<section><h2>Where the time went</h2><p>{text(rates)}, by the clock: {duration(timings['wall_s'])} with "
         f"{plural(timings['n_workers'], 'worker')}.</p>{table('', heads, rows, label='times')}"
-        '<p class="soft">Reading and writing go on beside the models. Idle is time in which a worker had nothing to do: '
-        "starting, stitching that waits for a last tile, models that wait for pixels.</p></section>"
+        '<p class="soft">Reading and writing go on beside the models. Idle is time in which a worker had nothing to '
+        "do: starting, stitching that waits for a last tile, models that wait for pixels.</p></section>"
     )
 
 

@@ -1,6 +1,5 @@
 """Polygons on the map, as Bokeh nests them, with no more detail than the map can show."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,6 @@ from numpy.typing import NDArray
 
 _MOST_COARSE = 12
 """How often the allowed detail is halved before outlines are left as they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rings:
-    """`xs` and `ys` of Bokeh's `multi_polygons`: per shape, polygons of rings, the outer one first."""
-
-    xs: list[Any]
-    ys: list[Any]
 
 
 def simplified(shapes: NDArray[np.object_], detail_m: NDArray[np.float64], max_vertices: int) -> NDArray[np.object_]:
@@ -30,8 +21,8 @@ def simplified(shapes: NDArray[np.object_], detail_m: NDArray[np.float64], max_v
     return drawn
 
 
-def rings(shapes: NDArray[np.object_], decimals: int) -> Rings:
-    """Coordinates rounded to `decimals`."""
+def rings(shapes: NDArray[np.object_], decimals: int) -> dict[str, Any]:
+    """`xs` and `ys`: per shape, polygons of rings, the outer one first. Coordinates are rounded to `decimals`."""
     xs: list[Any] = []
     ys: list[Any] = []
     for shape in shapes:
@@ -39,4 +30,4 @@ def rings(shapes: NDArray[np.object_], decimals: int) -> Rings:
                     for p in shapely.get_parts(shape) if p.geom_type == "Polygon" and not p.is_empty]  # fmt: skip
         xs.append([[ring[:, 0].tolist() for ring in polygon] for polygon in polygons])
         ys.append([[ring[:, 1].tolist() for ring in polygon] for polygon in polygons])
-    return Rings(xs, ys)
+    return {"xs": xs, "ys": ys}

@@ -38,7 +38,7 @@ class Cover(NamedTuple):
 
 
 def coverage(store: Store, scene: Scene, query_ids: Sequence[str], levels: Sequence[int]) -> dict[int, Any]:
-    """By level, (tile rows, tile columns): of each tile its worst status over the queries, by place in `WORST_FIRST`."""
+    """By level, (tile rows, tile columns): the worst status over the queries, as its place in `WORST_FIRST`."""
 
     def codes(place: tuple[str, int]) -> NDArray[np.uint8]:
         query_id, level = place
