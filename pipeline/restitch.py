@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline import lease
 from pipeline.conduct import Stages, conduct
-from pipeline.manifest import RunStatus, new_run_id, now, read_manifest, write_manifest
+from pipeline.manifest import RunStatus, new_run_id, now, read_run, write_manifest
 from pipeline.preflight import threshold_problems
 from pipeline.prepare import linking_problems
 from pipeline.progress import Progress
@@ -55,9 +55,7 @@ def restitch(
     """
     store, run_id = Store.at(out_url), new_run_id()
     with lease.held(store, run_id):
-        manifest = read_manifest(store)
-        if manifest is None:
-            raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+        manifest = read_run(store)
         spec = changed(RunSpec(**manifest["spec"]), changes)
         start_s = time.perf_counter()
         _begin(manifest, spec, changes, run_id)

@@ -13,7 +13,7 @@ from pipeline.geodesy import geographic_crs
 from pipeline.georef import proj_crs
 from pipeline.latest import SCHEMA as LATEST_SCHEMA
 from pipeline.latest import latest
-from pipeline.manifest import RunStatus, read_manifest
+from pipeline.manifest import RunStatus, read_run
 from pipeline.mosaics import open_mosaic
 from pipeline.objects import partition_name
 from pipeline.queries import Query
@@ -60,9 +60,7 @@ class FinishedRun:
 def open_run(url: str) -> FinishedRun:
     """A run that has ended. Raises `BadInput` where there is none."""
     store = Store.at(url)
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+    manifest = read_run(store)
     if manifest["status"] not in {RunStatus.SUCCESS, RunStatus.PARTIAL}:
         raise BadInput(f"{store.url}: the run is {manifest['status']}; finish it first: run the same command again")
     return FinishedRun(

@@ -4,21 +4,18 @@ from typing import Any
 
 from pipeline.committed import committed
 from pipeline.lease import read_lease
-from pipeline.manifest import RunStatus, read_manifest
+from pipeline.manifest import RunStatus, read_run
 from pipeline.reasons import grouped
 from pipeline.rebuilt import plans_of
 from pipeline.region import total_counts
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
-from t2s_core.errors import BadInput
 
 
 def run_status(out_url: str) -> dict[str, Any]:
     """The document of `t2s status --json`. Raises `BadInput` where there is no run."""
     store = Store.at(out_url)
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+    manifest = read_run(store)
     plans = plans_of(manifest, store)
     queries = RunSpec(**manifest["spec"]).queries
     states = [committed(store, plan, queries) for plan in plans]

@@ -17,11 +17,16 @@ class Opened:
     requests: list[str] = field(default_factory=list)
     """Everything that was asked for beside the file itself."""
 
-    def open(self, path: Path) -> Any:
+    def listen(self) -> None:
+        """From here on to what the page complains of."""
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
         self.page.on("request", self._note)
+
+    def open(self, path: Path) -> Any:
+        """A report, once its script is done."""
+        self.listen()
         self.page.goto(path.as_uri())
         self.page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
         return self.page

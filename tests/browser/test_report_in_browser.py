@@ -10,7 +10,9 @@ from browsers import Opened
 from fakes import reply_text
 from regions import TILE_PX, WATER, draw_scene, make_models, run, spec_of
 from shapely.geometry import Polygon
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from pipeline.tiling import TileGrid, TileKey
 from t2s_core.prompts import InstancePrompt
 
@@ -228,3 +230,20 @@ def test_in_print_all_is_there_but_the_buttons(out: Path, opened: Opened) -> Non
     assert page.locator("#map canvas").first.is_visible()
     assert page.locator("#rows").is_visible()
     opened.shoot("report-print")
+
+
+def test_the_page_of_explain_shows_what_the_models_saw(out: Path, opened: Opened, tmp_path: Path) -> None:
+    report = opened.open(out / "report.html")
+    features = data_of(report)["features"]
+    row = next(i for i, query in enumerate(features["query"]) if query == 1)
+    page = tmp_path / "why.html"
+    result = CliRunner().invoke(app, ["explain", str(out), "--feature", features["id"][row], "--html", str(page)])
+    assert result.exit_code == 0
+    opened.page.goto(page.as_uri())
+    tiles = opened.page.locator("svg.tile")
+    assert tiles.count() == opened.page.locator("svg.tile image").count() > 0
+    assert opened.page.locator("svg.tile .box").count() > 0
+    assert EVIL_THOUGHT in opened.page.locator("blockquote").first.inner_text()
+    assert EVIL in opened.page.locator("h2").first.inner_text()
+    opened.shoot("explain")
+    assert (opened.complaints, opened.requests) == ([], [])
