@@ -27,7 +27,10 @@ def prepared_of(manifest: Mapping[str, Any], store: Store) -> Prepared:
         aoi = Aoi(manifest["aoi"]["href"], shapely.from_wkt(manifest["aoi"]["wkt"]), manifest["aoi"]["crs"])
     scenes = [Scene.from_json(entry) for entry in manifest["scenes"]]
     skipped = [Problem(s["href"], s["problem"]) for s in manifest["skipped_scenes"]]
-    return Prepared(spec, store, scenes, skipped, aoi, versions, spec.tile_px, spec.overlap_px)
+    samples = None
+    if spec.sample_tiles is not None:
+        samples = {s["scene_id"]: frozenset((f, row, col) for f, row, col in s["sample"]) for s in manifest["scenes"]}
+    return Prepared(spec, store, scenes, skipped, aoi, versions, spec.tile_px, spec.overlap_px, samples)
 
 
 def plans_of(manifest: Mapping[str, Any], store: Store) -> list[ScenePlan]:

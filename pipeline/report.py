@@ -7,7 +7,6 @@ from typing import Any
 
 import geopandas as gpd
 
-from pipeline.normalise import Stretch
 from pipeline.rebuilt import plans_of
 from pipeline.reporting import sections
 from pipeline.reporting.budget import MAX_PAGE_BYTES, Budget
@@ -74,8 +73,7 @@ def _page(
         if entries
         else None
     )
-    stretches = {entry["scene_id"]: Stretch.from_json(entry["stretch"]) for entry in entries}
-    cropper = Cropper(content.looks if content else (), stretches)
+    cropper = Cropper(entries, content.looks if content else ())
     pictures = gallery(manifest, found, cropper, ink, max_queries=max(1, budget.crops // (3 * per_kind)))
     before = [
         sections.headline(manifest, found, store.url),

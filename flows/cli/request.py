@@ -46,6 +46,7 @@ class Request:
     shard_px: int | None = None
     allow_hosts: Sequence[str] = ()
     max_failed: str | None = None
+    sample: int | None = None
 
     def look(self) -> tuple[RunSpec, Looked]:
         """The spec and everything that is wrong with it. Reads headers only; loads and writes nothing."""
@@ -94,6 +95,7 @@ class Request:
             skip_bad_scenes=self.skip_bad_scenes,
             cog=self.cog,
             shard_px=shard_px,
+            sample_tiles=self.sample,
         )
 
     def _share_problems(self) -> list[Problem]:

@@ -57,6 +57,7 @@ def segment(
     skip_bad_scenes: o.SkipBad = False,
     cog: o.Cog = False,
     shard_px: o.ShardPx = None,
+    sample: o.Sample = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again where a machine failed.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what earlier runs left in OUT.")] = False,
     workers: o.NWorkers = None,
@@ -76,18 +77,22 @@ def segment(
       t2s segment scene.tif --query "the lake" --out results
 
       t2s segment "scenes/*.tif" --queries questions.yaml --aoi area.gpkg --out s3://bucket/run
+
+      t2s segment "scenes/*.tif" --queries questions.yaml --out results --sample 20
     """
     from flows.cli.request import Request
     from flows.run import RunSettings
     from pipeline.levels import said_levels
+    from pipeline.sample import FOLDER as SAMPLE
     from t2s_core.errors import BadInput
 
+    region, out = out, out if sample is None else f"{out.rstrip('/')}/{SAMPLE}"
     request = Request(
         scenes, query or [], queries, out, aoi, bands, nodata, prompter, segmenter, prompt_template,
         tile_px, overlap_px, levels, threshold, max_unparsable, skip_bad_scenes, registry, gsd, cog,
         mode=mode, min_area_m2=min_area_m2, simplify_m=simplify_m, shard_px=shard_px,
         first_look=first_look, batch_tiles=batch_tiles, allow_hosts=allow_hosts or (),
-        max_failed=max_failed,
+        max_failed=max_failed, sample=sample,
     )  # fmt: skip
     _, looked = request.look()
     if looked.prepared is None:
@@ -99,11 +104,25 @@ def segment(
     _say(_expectation(looked.prepared, cluster, device, workers))
     settings = RunSettings(cluster=cluster, workers=workers, device=device, retry_failed=retry_failed, fresh=fresh)
     outcome = run(looked.prepared, out, settings, Orchestrator.DIRECT if direct else orchestrator)
+    if sample is not None:
+        _keep_sample(out, region)
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
         _say(summary(outcome, out))
     raise typer.Exit(EXIT_CODES[outcome.status.value])
+
+
+def _keep_sample(out: str, region: str) -> None:
+    """What a sample computed is not computed again; who sits before it sees its report at once."""
+    from pipeline.report import NAME
+    from pipeline.sample import keep
+    from pipeline.storage import Store
+
+    sample, store = Store.at(out), Store.at(region)
+    _say(f"{keep(sample, store)} new objects of tile results are kept for the whole run in {store.url}")
+    if sample.is_local and sys.stdout.isatty():
+        typer.launch(sample.path(NAME))
 
 
 def _expectation(prepared: "Prepared", cluster: str, device: str, workers: int | None) -> str:

@@ -29,6 +29,8 @@ _SHORTEST_PX = 200
 _ALL_PX = 9e6
 """Of all pictures together."""
 _CROP_PX = 144
+_MAX_CROPPED_PX = 2**24
+"""Of a scene whose own picture shows too little: what a crop may cover."""
 _QUALITIES = (80, 60, 40, 20)
 
 
@@ -132,38 +134,36 @@ class Crop:
 class Cropper:
     """Cuts features out of scenes: from the quick-look where that shows enough, else from the file."""
 
-    def __init__(self, looks: Sequence[Quicklook], stretches: Mapping[str, Stretch]) -> None:
-        self._looks = {look.scene.scene_id: look for look in looks}
-        self._stretches = stretches
+    def __init__(self, entries: Sequence[Mapping[str, Any]], looks: Sequence[Quicklook]) -> None:
+        self._scenes = {entry["scene_id"]: Scene.from_json(dict(entry)) for entry in entries}
+        self._stretches = {entry["scene_id"]: Stretch.from_json(entry["stretch"]) for entry in entries}
+        self._looks = {look.scene.scene_id: look.rgba for look in looks}
 
     def crop(self, scene_id: str, geometry: Any, transformer: Transformer) -> Crop | None:  # noqa: ANN401
         """None where there is no picture. `transformer`: from the geometry's CRS to the scene's."""
-        look = self._looks.get(scene_id)
-        if look is None:
-            return None
-        scene = look.scene
+        scene = self._scenes[scene_id]
         outline = _in_scene_px(scene, geometry, transformer)
         window = _around(outline.bounds, scene.shape)
-        rgba = self._rgba(look, window)
+        try:
+            rgba = self._rgba(scene, window)
+        except UnreadablePixels:  # the file is gone or this part of it is damaged: the report says so elsewhere
+            return None
         height, width = rgba.shape[:2]
         scale = width / window.width, height / window.height
         return Crop(data_url(rgba, quality=70), width, height, _path(outline, window, scale))
 
-    def _rgba(self, look: Quicklook, window: Window) -> RGBA:
-        height, width = look.rgba.shape[:2]
-        per_px = look.scene.shape[0] / height, look.scene.shape[1] / width
-        wanted_px = min(_CROP_PX, max(window.width, window.height))
-        if max(window.width / per_px[1], window.height / per_px[0]) >= wanted_px:
-            rows = slice(int(window.y0 / per_px[0]), max(1, round(window.y1 / per_px[0])))
-            cols = slice(int(window.x0 / per_px[1]), max(1, round(window.x1 / per_px[1])))
-            part = look.rgba[rows, cols]
-            step = max(1, max(part.shape[:2]) // _CROP_PX)
-            return np.ascontiguousarray(part[::step, ::step])
-        try:
-            stretch = self._stretches[look.scene.scene_id]
-            return quicklook(look.scene, stretch, _CROP_PX, window_scene_px=window)
-        except UnreadablePixels:  # this part of the file is damaged; the note on failed tiles says so
-            return np.zeros((_CROP_PX, _CROP_PX, 4), np.uint8)
+    def _rgba(self, scene: Scene, window: Window) -> RGBA:
+        rgba = self._looks.get(scene.scene_id)
+        if rgba is not None:
+            across, down = rgba.shape[1] / scene.shape[1], rgba.shape[0] / scene.shape[0]
+            if max(window.width * across, window.height * down) >= min(_CROP_PX, window.width, window.height):
+                rows = slice(int(window.y0 * down), max(1, round(window.y1 * down)))
+                cols = slice(int(window.x0 * across), max(1, round(window.x1 * across)))
+                step = max(1, int(max(window.width * across, window.height * down)) // _CROP_PX)
+                return np.ascontiguousarray(rgba[rows, cols][::step, ::step])
+        if window.width * window.height > _MAX_CROPPED_PX:
+            raise UnreadablePixels(f"a crop of it would take too long to decode; {scene.href}")
+        return quicklook(scene, self._stretches[scene.scene_id], _CROP_PX, window_scene_px=window)
 
 
 def _in_scene_px(scene: Scene, geometry: Any, transformer: Transformer) -> Any:  # noqa: ANN401
