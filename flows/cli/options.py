@@ -65,6 +65,9 @@ ShardPx = Annotated[
 Cluster = Annotated[str, typer.Option(help="local, or a Dask scheduler's address.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 NWorkers = Annotated[int | None, typer.Option("--workers", min=1, help="Local processes; one per core by default.")]
+Preview = Annotated[
+    Path | None, typer.Option("--preview", metavar="FILE.html", help="Write a map of the scenes with the tiles on it.")
+]
 Sample = Annotated[
     int | None,
     typer.Option("--sample", min=1, help="Ask only so many tiles, spread over all scenes; see OUT/sample/report.html."),

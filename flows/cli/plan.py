@@ -41,12 +41,17 @@ def plan(
     workers: o.NWorkers = None,
     cluster: o.Cluster = "local",
     device: o.Device = "auto",
+    preview: o.Preview = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Say what a run would do and what is wrong with its input; load, compute and write nothing.
 
-    Example:
+    With --preview, also write a page with the map, pictures of the scenes and the tiles on it.
+
+    Examples:
       t2s plan "scenes/*.tif" --query "the lake" --out results
+
+      t2s plan "scenes/*.tif" --query "the lake" --out results --preview plan.html
     """
     from flows.cli.request import Request
     from flows.run import rate_book
@@ -63,6 +68,11 @@ def plan(
         **estimate(looked.prepared, rate_book(cluster, device), n_workers=workers),
         "problems": [{"href": p.href, "problem": p.problem} for p in looked.problems],
     }
+    if preview is not None and looked.prepared is not None:
+        from pipeline.reporting.preview import preview as page_of
+
+        preview.write_text(page_of(looked.prepared, document, looked.problems), encoding="utf-8")
+        typer.echo(f"map       {preview.absolute()}     open it in a browser", err=True)
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:

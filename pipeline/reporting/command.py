@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.sample import FOLDER as SAMPLE
 from pipeline.spec import RunSpec
 
 _QUERIES = "queries.json"
@@ -28,6 +29,7 @@ _FLAGS = {
     "skip_bad_scenes": "--skip-bad-scenes",
     "max_unparsable": "--max-unparsable",
     "max_failed": "--max-failed",
+    "sample_tiles": "--sample",
 }
 
 
@@ -44,6 +46,8 @@ def command_of(spec: Mapping[str, Any], out: str) -> str:
     ]
     lines = ["[", ",\n".join(f"  {json.dumps(query, ensure_ascii=False)}" for query in queries), "]"]
     # One line to a query, and in JSON no text has a line of its own: none can end the document early.
+    if parsed.sample_tiles is not None:
+        out = out.removesuffix(f"/{SAMPLE}")
     document = f"cat > {_QUERIES} <<'END_OF_QUERIES'\n" + "\n".join(lines) + "\nEND_OF_QUERIES"
     words = ["t2s", "segment", *parsed.scenes, "--queries", _QUERIES, "--out", out, *_options(parsed)]
     return f"{document}\n" + " ".join(shlex.quote(word) for word in words)

@@ -119,8 +119,9 @@ def _tiles(shown: Any, tiles: TileLayer, *, failed: bool) -> Any:  # noqa: ANN40
         }
     )
     layer = shown.patches(
-        "xs", "ys", source=source, fill_color="colour", fill_alpha=0.45, line_color=FAILED if failed else "#444444",
-        line_width=2 if failed else 0.75, hatch_pattern="hatch", hatch_color=FAILED if failed else "#555555",
+        "xs", "ys", source=source, fill_color="colour", fill_alpha=0.45 if failed else 0.25,
+        line_color=FAILED if failed else "#333333", line_width=2 if failed else 0.75, hatch_pattern="hatch",
+        hatch_color=FAILED if failed else "#555555",
         hatch_scale=10, name="failed" if failed else "tiles",
     )  # fmt: skip
     layer.nonselection_glyph = None

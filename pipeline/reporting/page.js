@@ -82,25 +82,25 @@
     box.addEventListener("change", () => names.map(layer).forEach((l) => { if (l) l.visible = box.checked; }));
     legend.append(make("label", {}, box, ...swatches, make("b", {}, text), make("span", {}, count)));
   }
-  data.queries.forEach((q, i) => addLayer([`query-${i}`], [swatch(q.colour, q.dash)], q.text, q.n.toLocaleString("en"), true));
-  if (data.queries.length > 1) {
+  if (!data.preview) data.queries.forEach((q, i) => addLayer([`query-${i}`], [swatch(q.colour, q.dash)], q.text, q.n.toLocaleString("en"), true));
+  if (data.queries.length > 1 && !data.preview) {
     const boxes = () => legend.querySelectorAll("[data-layer^=query-]");
     const all = (on) => () => boxes().forEach((b) => { if (b.checked !== on) b.click(); });
     legend.append(make("div", { class: "tools" }, make("button", { type: "button", on: ["click", all(true)] }, "All queries"),
       make("button", { type: "button", on: ["click", all(false)] }, "None")));
   }
-  legend.append(make("hr", {}));
+  if (!data.preview) legend.append(make("hr", {}));
   if (data.truth) addLayer(["truth", "truth_under"], [swatch("#000000", "dashed")], "truth, as drawn", "", true);
   const failed = data.tiles.status.filter((s) => s === "failed").length;
-  addLayer(["failed"], [swatch("#d55e00")], "failed tiles", failed.toLocaleString("en"), true);
-  addLayer(["tiles"], [swatch("#009e73")], "all other tiles, by what came of them", "", Boolean(data.preview));
+  if (!data.preview) addLayer(["failed"], [swatch("#d55e00")], "failed tiles", failed.toLocaleString("en"), true);
+  addLayer(["tiles"], [swatch(data.preview ? "#56b4e9" : "#009e73")], data.preview ? "tiles" : "all other tiles, by what came of them", "", Boolean(data.preview));
   layer("tiles").visible = Boolean(data.preview);
   const colours = new Map();
   for (const name of ["tiles", "failed"]) {
     const source = layer(name).data_source;
     Array.from(source.get("row")).forEach((row, i) => colours.set(data.tiles.status[row], source.get("colour")[i]));
   }
-  legend.append(make("div", { class: "key" }, ...[...colours].map(([status, colour]) =>
+  if (!data.preview) legend.append(make("div", { class: "key" }, ...[...colours].map(([status, colour]) =>
     make("span", {}, swatch(colour), status.replace("_", " ")))));
   addLayer(["pictures"], [swatch("#888888")], "pictures of the scenes", "", true);
 
@@ -220,6 +220,11 @@
     copy.replaceChildren("Copied");
   });
   list();
+  if (data.preview) { // nothing was found yet, so there is nothing to choose from
+    byId("features").remove();
+    document.querySelector(".skip").remove();
+    detail.replaceChildren(make("p", { class: "soft" }, "Each tile is asked every query. Point at one to read its name: scene, level, row, column."));
+  }
   show(data.view);
   document.documentElement.dataset.ready = "yes";
 })();

@@ -1,7 +1,7 @@
 """The parts of a report that are words and numbers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.geodesy import area_m2
@@ -22,7 +22,7 @@ def headline(manifest: Mapping[str, Any], found: Found, out: str) -> str:
     n_scenes, n_queries = len(manifest["scenes"]), len(manifest["queries"])
     facts = {
         "scenes": f"{n_scenes:,}",
-        "of ground": _km2(manifest["scenes"]),
+        "of ground": ground(Scene.from_json(dict(entry)) for entry in manifest["scenes"]),
         "queries": f"{n_queries:,}",
         "features": f"{found.n:,}",
         "tile-queries": f"{counts.get('total', 0):,}",
@@ -59,6 +59,12 @@ def _cost(manifest: Mapping[str, Any], timings: Mapping[str, Any]) -> dict[str, 
 
 def _what_is_missing(manifest: Mapping[str, Any]) -> str:
     counts, notes = manifest["counts"], []
+    sample = manifest["spec"].get("sample_tiles")
+    if sample is not None:
+        notes.append(
+            f"A sample: {plural(sample, 'tile')} spread over the scenes. Everywhere else nobody looked. The same "
+            "command without --sample asks the rest."
+        )
     if counts.get("failed"):
         share = counts["failed"] / max(1, counts["total"])
         notes.append(
@@ -204,11 +210,12 @@ def _more(n: int, shown: int, where: str) -> str:
     return f'<p class="soft">{n - shown:,} more; {text(where)}.</p>' if n > shown else ""
 
 
-def _km2(entries: Sequence[Mapping[str, Any]]) -> str:
+def ground(scenes: Iterable[Scene]) -> str:
+    """How much of it scenes show, data or not; what two show counts twice."""
     total, unplaced = 0.0, 0
-    for entry in entries:
+    for scene in scenes:
         try:
-            total += area_m2(Scene.from_json(dict(entry)).geobox)
+            total += area_m2(scene.geobox)
         except BadInput:  # corners beyond the edge of the Earth, as in full-disk images; its features may be fine
             unplaced += 1
     return f"{total / 1e6:,.2f} km²" + (f" ({unplaced} scenes have corners off the map)" if unplaced else "")

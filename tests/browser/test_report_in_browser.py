@@ -247,3 +247,23 @@ def test_the_page_of_explain_shows_what_the_models_saw(out: Path, opened: Opened
     assert EVIL in opened.page.locator("h2").first.inner_text()
     opened.shoot("explain")
     assert (opened.complaints, opened.requests) == ([], [])
+
+
+def test_the_preview_of_a_plan_shows_its_tiles(out: Path, opened: Opened, tmp_path: Path) -> None:
+    page = tmp_path / "plan.html"
+    scenes = [str(out.parent / f"{name}.tif") for name in GRIDS]
+    words = ["plan", *scenes, "--query", EVIL, "--tile-px", "64", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*words, "--preview", str(page)])
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "out").exists()
+    shown = opened.open(page)
+    assert sorted(data_of(shown)["tiles"]["tile"]) == sorted(map(str, TILES))
+    assert EVIL in shown.locator("section table").first.inner_text()
+    assert shown.locator("#features").count() == 0
+    shown.locator("#map").scroll_into_view_if_needed()
+    box = shown.locator("#map").bounding_box()
+    shown.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    shown.wait_for_selector("#tip:not([hidden])")
+    assert "planned" in shown.locator("#tip").inner_text()
+    opened.shoot("plan")
+    assert (opened.complaints, opened.requests) == ([], [])

@@ -82,8 +82,9 @@ def test_what_it_computed_the_whole_run_does_not(spec: RunSpec, tmp_path: Path) 
 def test_the_command_leaves_the_region_alone(spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work_here(monkeypatch)
     out = tmp_path / "out"
-    words = ["segment", *spec.scenes, "--query", WATER, "--query", ROADS, "--out", str(out), "--levels", "1,2", "--direct",
-             "--prompter", spec.models.prompter, "--segmenter", spec.models.segmenter, "--batch-tiles", "4"]  # fmt: skip
+    models = ["--prompter", spec.models.prompter, "--segmenter", spec.models.segmenter]
+    asked = ["--query", WATER, "--query", ROADS, "--levels", "1,2", "--batch-tiles", "4"]
+    words = ["segment", *spec.scenes, *asked, *models, "--out", str(out), "--direct"]
     first = CliRunner().invoke(app, [*words, "--sample", "5"])
     assert first.exit_code == 0, first.output
     assert not (out / "run.json").exists()
