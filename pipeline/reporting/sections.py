@@ -162,7 +162,10 @@ def times(timings: Mapping[str, Any]) -> str:
     parts = timings.get("workers_s")
     if not parts:
         return ""
-    total = sum(parts.values()) or 1.0
+    total = sum(parts.values())
+    if not total:
+        said = "Nothing was computed: all was there already, of invocations that run.json lists."
+        return f"<section><h2>Where the time went</h2><p>{said}</p></section>"
     rows = [
         f"{cell(name)}{cell(duration(seconds), number=True)}{cell(f'{seconds / total:.0%}', number=True)}"
         f'<td class="bar"><span class="{text(name)}" style="width:{100 * seconds / total:.2f}%"></span></td>'

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from flows.cli.app import app
 from pipeline.explain import Place, explain
-from pipeline.manifest import read_run
+from pipeline.manifest import read_run, write_manifest
 from pipeline.storage import Store
 from t2s_core.errors import BadInput
 from t2s_core.prompts import InstancePrompt
@@ -117,7 +117,14 @@ def test_the_report_is_written_anew(out: Path) -> None:
     written = out / "report.html"
     before = data_of(written)
     written.unlink()
-    result = CliRunner().invoke(app, ["report", str(out)])
-    assert result.exit_code == 0
+    result = CliRunner().invoke(app, ["report", str(out), "--json"])
+    assert json.loads(result.stdout) == {"href": str(written)}
     assert data_of(written) == before
-    assert str(written) in result.stdout.replace("\n", "")
+
+
+def test_a_run_that_has_not_ended_has_no_report(out: Path, tmp_path: Path) -> None:
+    manifest = read_run(Store.at(str(out)))
+    write_manifest(Store.at(str(tmp_path)), {**manifest, "status": "RUNNING"})
+    result = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert "the run is RUNNING" in str(result.exception)
+    assert not (tmp_path / "report.html").exists()
