@@ -16,7 +16,7 @@ from pipeline.reporting.budget import Budget
 from pipeline.reporting.colours import Ink
 from pipeline.reporting.figure import Box, Layers, TileLayer, draw
 from pipeline.reporting.found import Found
-from pipeline.reporting.frame import MapFrame, frame_of
+from pipeline.reporting.frame import NEAR_M, MapFrame, frame_of
 from pipeline.reporting.pictures import Quicklook, quicklooks
 from pipeline.reporting.prompts import Prompts, read_prompts
 from pipeline.reporting.shapes import rings, simplified
@@ -134,9 +134,12 @@ def content(
     notes: Sequence[str],
 ) -> MapContent:
     """The figure with its data."""
-    view = plane.view()
-    layers = Layers(plane.outlines, looks, tiles, query_ids=list(inks), truth=data["truth"] is not None)
-    shown = {**data, "view": view, "all": around(plane.boxes)}
+    view, whole = plane.view(), around(plane.boxes)
+    layers = Layers(
+        plane.outlines, looks, tiles, query_ids=list(inks), truth=data["truth"] is not None,
+        scaled=max(whole[2] - whole[0], whole[3] - whole[1]) < 2 * NEAR_M,
+    )  # fmt: skip
+    shown = {**data, "view": view, "all": whole}
     return MapContent(draw(layers, inks, view), shown, notes, looks)
 
 
@@ -244,7 +247,7 @@ def _covers(store: Store, plans: Sequence[ScenePlan], query_ids: Sequence[str]) 
         finest, *coarser = sorted(plan.grids)
         for level, worst in coverage(store, plan.scene, query_ids, [finest, *coarser]).items():
             for cover in covers(plan.grids[level], worst):
-                if level == finest or cover.status in ALONE:
+                if cover.status in ALONE or (level == finest and cover.status != "not_planned"):
                     yield plan.scene, cover
 
 

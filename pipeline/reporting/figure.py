@@ -46,6 +46,8 @@ class Layers:
     """Whose outlines the page puts in: as JSON of its own they cost a tenth."""
     truth: bool
     """Whether it puts in those of the truth."""
+    scaled: bool = True
+    """Whether one scale holds in all of it."""
 
 
 def draw(layers: Layers, inks: Mapping[str, Ink], view: Box) -> Any:  # noqa: ANN401 -- Bokeh ships no types
@@ -82,7 +84,10 @@ def draw(layers: Layers, inks: Mapping[str, Ink], view: Box) -> Any:  # noqa: AN
         PanTool(), wheel, TapTool(renderers=tappable), HoverTool(renderers=tappable, tooltips=None, name="hover")
     )
     shown.toolbar.active_scroll = wheel
-    shown.add_layout(bokeh.ScaleBar(range=shown.x_range, unit="m", location="bottom_left", background_fill_alpha=0.8))
+    if layers.scaled:
+        shown.add_layout(
+            bokeh.ScaleBar(range=shown.x_range, unit="m", location="bottom_left", background_fill_alpha=0.8)
+        )
     return shown
 
 

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.crs import ProjectedCRS
-from pyproj.crs.coordinate_operation import LambertAzimuthalEqualAreaConversion
+from pyproj.crs.coordinate_operation import StereographicConversion
 
 from pipeline.geodesy import geographic_crs
 from pipeline.georef import proj_crs
@@ -22,8 +22,9 @@ Floats = NDArray[np.float64]
 
 _PER_SIDE = 9
 """Points along a scene's side: a side that is bent in the map's plane is drawn bent."""
-_NEAR_M = 2_000_000.0
-"""How wide a region may be for the plane of most of its scenes to do for the others, in metres."""
+NEAR_M = 2_000_000.0
+"""How wide a region may be for the plane of most of its scenes to do for the others, and for one scale to hold in all
+of it, in metres."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ def to_crs(source: CRS, target: CRS) -> Transformer:
 
 
 def frame_of(scenes: Sequence[Scene]) -> MapFrame:
-    """The CRS of most scenes where that shows all of them well, else an equal-area plane around their middle.
+    """The CRS of most scenes where that shows all of them well, else a stereographic plane around their middle.
 
     `scenes`: at least one. North is up in the middle of such a plane, wherever on a body that is, poles and
-    antimeridian included.
+    antimeridian included; shapes are right everywhere, sizes near the middle.
     """
     crs_of = [proj_crs(scene.geobox) for scene in scenes]
     names = Counter(crs.to_wkt() for crs in crs_of)
@@ -90,9 +91,9 @@ def frame_of(scenes: Sequence[Scene]) -> MapFrame:
     if usual.is_projected:
         frame, middles = _around(usual, scenes)
         span = float(np.ptp(middles, axis=0).max()) if np.isfinite(middles).all() else np.inf
-        if len(names) == 1 or span < _NEAR_M:
+        if len(names) == 1 or span < NEAR_M:
             return frame
-    return _around(_equal_area(scenes, geographic_crs(usual)), scenes)[0]
+    return _around(_stereographic(scenes, geographic_crs(usual)), scenes)[0]
 
 
 def _around(crs: CRS, scenes: Sequence[Scene]) -> tuple[MapFrame, Floats]:
@@ -104,13 +105,13 @@ def _around(crs: CRS, scenes: Sequence[Scene]) -> tuple[MapFrame, Floats]:
     return MapFrame(crs, (float(round(x)), float(round(y)))), middles - [round(x), round(y)]
 
 
-def _equal_area(scenes: Sequence[Scene], geographic: CRS) -> CRS:
+def _stereographic(scenes: Sequence[Scene], geographic: CRS) -> CRS:
     """Azimuthal, around the mean direction of the scenes' middles."""
     plane = MapFrame(geographic, (0.0, 0.0))
     middles = np.concatenate([plane.of_scene(s, np.array([[s.shape[1] / 2, s.shape[0] / 2]])) for s in scenes])
     lon, lat = np.radians(middles[np.isfinite(middles).all(axis=1)]).T
     x, y, z = (np.cos(lat) * np.cos(lon)).sum(), (np.cos(lat) * np.sin(lon)).sum(), np.sin(lat).sum()
-    conversion = LambertAzimuthalEqualAreaConversion(
+    conversion = StereographicConversion(
         float(np.degrees(np.arctan2(z, np.hypot(x, y)))), float(np.degrees(np.arctan2(y, x)))
     )
     return ProjectedCRS(conversion, geodetic_crs=geographic)

@@ -1,6 +1,7 @@
 """Pieces of a page. Whatever is not made here is escaped here."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -64,6 +65,12 @@ def area(square_metres: float) -> str:
     if square_metres >= 1e6:  # noqa: PLR2004 -- a square kilometre
         return f"{square_metres / 1e6:,.3g} km²" if square_metres < 1e9 else f"{square_metres / 1e6:,.0f} km²"  # noqa: PLR2004
     return f"{square_metres:,.0f} m²" if square_metres >= _FEW else f"{square_metres:.2g} m²"
+
+
+def rounded(value: float) -> str:
+    """For people: three digits, and never an exponent."""
+    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:,.{digits}f}"
 
 
 def plural(n: int, one: str, many: str = "") -> str:

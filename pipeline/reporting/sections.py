@@ -8,7 +8,7 @@ from pipeline.geodesy import area_m2
 from pipeline.reporting.colours import Ink
 from pipeline.reporting.command import command_of
 from pipeline.reporting.found import Found
-from pipeline.reporting.html import area, cell, duration, note, plural, swatch, table, text
+from pipeline.reporting.html import area, cell, duration, note, plural, rounded, swatch, table, text
 from pipeline.scenes import Scene
 from t2s_core.errors import BadInput
 
@@ -172,7 +172,7 @@ def times(timings: Mapping[str, Any]) -> str:
         for name, seconds in parts.items()
     ]
     rates = ", ".join(
-        f"{timings[name]:,.3g} {unit}"
+        f"{rounded(timings[name])} {unit}"
         for name, unit in (("tiles_per_s", "tiles/s"), ("tile_queries_per_s", "tile-queries/s"), ("km2_per_h", "km²/h"))
         if name in timings
     )
@@ -221,4 +221,4 @@ def ground(scenes: Iterable[Scene]) -> str:
             total += area_m2(scene.geobox)
         except BadInput:  # corners beyond the edge of the Earth, as in full-disk images; its features may be fine
             unplaced += 1
-    return f"{total / 1e6:,.2f} km²" + (f" ({unplaced} scenes have corners off the map)" if unplaced else "")
+    return f"{rounded(total / 1e6)} km²" + (f" ({unplaced} scenes have corners off the map)" if unplaced else "")

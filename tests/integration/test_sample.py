@@ -55,6 +55,8 @@ def test_a_sample_is_a_run_of_its_own(spec: RunSpec, tmp_path: Path) -> None:
     outcome = sample_of(spec, 6, out)
     counts = outcome.manifest["counts"]
     assert outcome.status == RunStatus.SUCCESS
+    timings = outcome.manifest["timings"]
+    assert timings["km2_per_h"] * timings["wall_s"] / 3600 < 0.3 * (450 * 550 + 100 * 100) * 4e-6  # not of whole scenes
     assert counts["total"] == outcome.computed < 60
     assert run_status(str(out))["tile_queries"]["total"] == counts["total"]
     assert sample_of(spec, 6, out).computed == 0

@@ -99,7 +99,16 @@ def test_the_report_says_what_matters(finished: Run, manifest: dict[str, Any]) -
     manifest["timings"]["wall_s"] = 83.2
     write_report(store, manifest)
     _, page = written(store)
-    for fact in ("SUCCESS", "0.14 km²", "83.2 s", WATER, "nothing at all", "Seam check", "Where the time went", "idle"):
+    for fact in (
+        "SUCCESS",
+        "0.144 km²",
+        "83.2 s",
+        WATER,
+        "nothing at all",
+        "Seam check",
+        "Where the time went",
+        "idle",
+    ):
         assert fact in page.text, fact
     assert manifest["models"]["segmenter"]["version"] in page.text
     assert page.data["scenes"][0]["id"] in {"harbour", "zone"}
