@@ -28,11 +28,11 @@ from pipeline.manifest import read_manifest
 from pipeline.prepare import prepare
 from pipeline.progress import Silent
 from pipeline.queries import Query
+from pipeline.rebuilt import plans_of
 from pipeline.region import run_region
 from pipeline.results import TileResult
 from pipeline.sources import read_sources, sources_touching
 from pipeline.spec import RunSpec
-from pipeline.status import plans_of
 from pipeline.stitch import CERTAIN, TileView, stitch_window, threshold_mask, view_of, weight_of
 from pipeline.storage import Store
 from pipeline.tiling import TileGrid, Window

@@ -208,6 +208,8 @@ class RunRequest(BaseModel):
     """Deliver masks and probabilities as COGs too."""
     shard_px: int | None = Field(default=None, ge=CHUNK_PX, le=MAX_SHARD_PX, multiple_of=CHUNK_PX, examples=[2048])
     """Side of Zarr shards, e.g. 2048: fewer objects; few readers read them."""
+    sample: int | None = Field(default=None, ge=1, examples=[20])
+    """Ask only so many tiles, spread over all scenes; see OUT/sample/report.html."""
     retry_failed: bool = False
     """Ask again where a machine failed."""
     fresh: bool = False

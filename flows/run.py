@@ -14,6 +14,8 @@ from pipeline.prepare import Prepared, prepare
 from pipeline.progress import Progress
 from pipeline.rates import RateBook, rates_of
 from pipeline.region import Outcome, run_region
+from pipeline.sample import FOLDER as SAMPLE
+from pipeline.sample import keep
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
 
@@ -67,6 +69,8 @@ def run_prepared(
             scenes_at_once=settings.scenes_at_once,
             rates=measured(prepared, book),
         )
+    if prepared.samples is not None:  # what it computed the whole run does not compute again
+        keep(prepared.store, Store.at(prepared.store.url.removesuffix(f"/{SAMPLE}")))
     rates = rates_of(outcome.manifest)
     if rates is not None:
         book.write(prepared.versions, rates)

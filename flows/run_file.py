@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flows.request import Flag, RunRequest, StacSearch
 from pipeline.addresses import scheme_problem
 from pipeline.preflight import attempt
 from pipeline.queries import parse_queries
 from pipeline.rasters import is_url
+from pipeline.sample import FOLDER as SAMPLE
 from pipeline.scenes import Problem
 from pipeline.spec import Models, RunSpec
 from pipeline.storage import store_errors
@@ -86,6 +87,7 @@ def spec_of(request: RunRequest) -> tuple[RunSpec, list[Problem]]:
         models=Models(prompter=prompter, segmenter=request.segmenter, prompt_template=request.prompt_template),
         gsd_m=request.gsd,
         skip_bad_scenes=bool(request.skip_bad_scenes),
+        sample_tiles=request.sample,
         **same,
     ), problems
 
@@ -98,7 +100,9 @@ def look_at(read: Read) -> "Looked":
     if read.request.out is None:
         nowhere = Problem("--out", "names no place for what the run makes; give a directory or a URL.")
         return Looked(None, [*read.problems, *of_queries, nowhere])
-    return look(spec, read.request.out, earlier=[*of_queries, *read.problems])
+    # a sample is a run of its own, within the directory of the whole one
+    out = read.request.out if spec.sample_tiles is None else f"{read.request.out.rstrip('/')}/{SAMPLE}"
+    return look(spec, out, earlier=[*of_queries, *read.problems])
 
 
 def prepared(request: RunRequest) -> "Prepared":
@@ -146,7 +150,10 @@ def _text(config: str) -> str:
 
 def _declared_here(run: RunRequest) -> Read:
     """A form's request, whose variables are those of the process that runs it."""
-    values, problems = _substituted("run", run.model_dump(exclude_unset=True))
+    # not dumped: what is dumped is without the signatures of scenes
+    values = {key: getattr(run, key) for key in run.model_fields_set}
+    dumped = {key: value.model_dump() if isinstance(value, BaseModel) else value for key, value in values.items()}
+    values, problems = _substituted("run", dumped)
     return Read(RunRequest.model_validate(values), problems)
 
 

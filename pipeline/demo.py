@@ -19,6 +19,7 @@ from pipeline.mosaics import open_mosaic
 from pipeline.queries import Query
 from pipeline.scenes import Scene
 from pipeline.storage import Store
+from pipeline.truth import truth_of
 from t2s_core import metrics
 from t2s_core.world.draw import Region, draw_region, outline
 from t2s_core.world.queries import FIRST_SEED
@@ -100,12 +101,6 @@ def score_demo(store: Store, manifest: dict[str, Any], *, seconds: float) -> dic
     }
     store.write("demo.json", json.dumps(document, indent=1).encode())
     return document
-
-
-def truth_of(store: Store, manifest: dict[str, Any]) -> dict[str, gpd.GeoDataFrame]:
-    """By scene: scene_id, query_id and geometry of what is really there."""
-    names = [entry["scene_id"] for entry in manifest["scenes"]]
-    return {name: gpd.read_parquet(io.BytesIO(store.read(f"truth/{name}.parquet"))) for name in names}
 
 
 def _valid(size_px: int, *, wedge: bool) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from pyproj import CRS
 
 from pipeline.features import SCHEMA, partition_name
 from pipeline.geodesy import CRS84
-from pipeline.manifest import read_manifest
+from pipeline.manifest import read_run
 from pipeline.rasters import is_url
 from pipeline.storage import Store
 from t2s_core.errors import BadInput, MachineFault
@@ -98,9 +98,7 @@ def export_features(
 
 def _partitions(store: Store, query_ids: Sequence[str]) -> list[_Partition]:
     """What the run must have. Raises `BadInput` where it is no run, knows no such query, or is not finished."""
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+    manifest = read_run(store)
     known = [query["query_id"] for query in manifest["queries"]]
     unknown = [query_id for query_id in query_ids if query_id not in known]
     if unknown:

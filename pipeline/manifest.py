@@ -49,6 +49,14 @@ def read_manifest(store: Store) -> dict[str, Any] | None:
     return dict(manifest)
 
 
+def read_run(store: Store) -> dict[str, Any]:
+    """The manifest. Raises `BadInput` where there is no run."""
+    manifest = read_manifest(store)
+    if manifest is None:
+        raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+    return manifest
+
+
 def _fault(manifest: dict[str, Any]) -> str | None:
     """Why what it says cannot be gone by: names would become folders outside of the run, and texts a page's code."""
     if manifest.get("status", RunStatus.SUCCESS) not in list(RunStatus):

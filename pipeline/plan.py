@@ -27,6 +27,8 @@ file's blocks are decoded twice."""
 _OPEN = ("aoi", "query", "window")
 """Facts of a result that differ from tile to tile of a level, in the order in which JSON sorts them."""
 
+Chosen = frozenset[tuple[int, int, int]]
+"""Tiles of a scene: (level, row, col)."""
 IsDone = Callable[[TileKey, str], bool]
 """Whether a tile's query (by its id) needs no computing."""
 IsIrrelevant = Callable[[TileKey, str], bool]
@@ -94,6 +96,8 @@ class ScenePlan:
     versions: ModelVersions
     first_look: TileGrid | None = None
     """A coarse grid whose tiles are asked before, so that only those of this plan are asked where something may be."""
+    sample: Chosen | None = None
+    """The only tiles that are asked; None asks all."""
     fault: str = ""
     """Why the pixels could not even be sampled for the stretch; all tile-queries then fail with this reason."""
 
@@ -102,8 +106,30 @@ class ScenePlan:
         for level in sorted(self.grids):
             yield from self._tiles_of(level, 1)
 
+    def tiles_over(self, area_scene_px: Window) -> Iterator[PlannedTile]:
+        """Those among them whose window touches the area, in the same order."""
+        for level in sorted(self.grids):
+            for row, col in self.grids[level].over(area_scene_px):
+                tile = self.tile(level, row, col)
+                if tile is not None:
+                    yield tile
+
+    def tile(self, level: int, row: int, col: int) -> PlannedTile | None:
+        """One of them; None where it is outside of the area of interest or of the grid."""
+        grid = self.grids.get(level)
+        if grid is None or row >= grid.rows or col >= grid.cols or not self._is_chosen(level, row, col):
+            return None
+        window, aoi = grid.window(row, col), self.aoi_scene_px
+        box = shapely.box(*window)
+        if aoi is not None and (not shapely.intersects(aoi, box) or shapely.touches(aoi, box)):
+            return None
+        part = None if aoi is None or shapely.contains(aoi, box) else self._aoi_within(window)
+        return PlannedTile(TileKey(self.scene.scene_id, level, row, col), window, part)
+
     def counts(self) -> dict[int, int]:
         """How many tiles there are at each level, without making them."""
+        if self.sample is not None:
+            return {level: sum(tile[0] == level for tile in self.sample) for level in self.grids}
         return {level: self._count(grid) for level, grid in self.grids.items()}
 
     def look(self) -> "ScenePlan":
@@ -147,12 +173,17 @@ class ScenePlan:
             while block := tuple(islice(tiles, batch_tiles)):
                 yield block
 
+    def _is_chosen(self, level: int, row: int, col: int) -> bool:
+        return self.sample is None or (level, row, col) in self.sample
+
     def _tiles_of(self, level: int, band_rows: int) -> Iterator[PlannedTile]:
         """In bands of `band_rows` tile rows, column by column within a band."""
         grid = self.grids[level]
         for rows, touching, covered in self._bands(grid, band_rows):
             for place in np.flatnonzero(touching).tolist():
                 col, row = divmod(place, len(rows))
+                if not self._is_chosen(level, rows[row], col):
+                    continue
                 window = grid.window(rows[row], col)
                 aoi = None if covered[place] else self._aoi_within(window)
                 yield PlannedTile(TileKey(self.scene.scene_id, level, rows[row], col), window, aoi)

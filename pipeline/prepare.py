@@ -1,7 +1,7 @@
 """From a spec to scenes that can be worked on: every problem is found before anything is spent."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from pipeline.levels import MAX_LEVEL, first_look_of, levels_of
 from pipeline.model_names import Found, find
 from pipeline.normalise import IDENTITY, Stretch, scene_stretch
 from pipeline.pixels import UnreadablePixels
-from pipeline.plan import ModelVersions, ScenePlan, grids_for
+from pipeline.plan import Chosen, ModelVersions, ScenePlan, grids_for
 from pipeline.preflight import attempt, is_of_scene, preflight
+from pipeline.sample import spread
 from pipeline.scenes import Problem, Scene, resolve
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
@@ -39,6 +40,8 @@ class Prepared:
     """Pixels of the level."""
     overlap_px: int
     """Pixels of the level."""
+    samples: Mapping[str, Chosen] | None = None
+    """By scene, the tiles of a run that is a sample; None asks all."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,8 @@ def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Loo
         prompter_version(found.local, template=template),
         segmenter_version(spec.models.segmenter),
     )
-    return Looked(
-        Prepared(spec, Store.at(out_url), resolved.scenes, skipped, aoi, versions, tile_px, overlap_px), problems
-    )
+    prepared = Prepared(spec, Store.at(out_url), resolved.scenes, skipped, aoi, versions, tile_px, overlap_px)
+    return Looked(_sampled(prepared), problems)
 
 
 def prepare(spec: RunSpec, out_url: str) -> Prepared:
@@ -123,8 +125,18 @@ def scene_plan(prepared: Prepared, scene: Scene, stretch: Stretch, fault: str) -
         first_look=None if coarse is None else grids_for(scene, **sizes, levels=[coarse])[coarse],
         aoi_scene_px=None if prepared.aoi is None else aoi_in_scene_px(prepared.aoi, scene),
         versions=prepared.versions,
+        sample=None if prepared.samples is None else prepared.samples.get(scene.scene_id, frozenset()),
         fault=fault,
     )
+
+
+def _sampled(prepared: Prepared) -> Prepared:
+    """Where the spec asks for a sample: its tiles, and the scenes that have some."""
+    if prepared.spec.sample_tiles is None:
+        return prepared
+    samples = spread([scene_plan(prepared, s, IDENTITY, "") for s in prepared.scenes], prepared.spec.sample_tiles)
+    scenes = [scene for scene in prepared.scenes if scene.scene_id in samples]
+    return replace(prepared, scenes=scenes, samples=samples)
 
 
 def _known_stretch(scene: Scene, earlier: Mapping[str, Any] | None) -> tuple[Stretch, str] | None:

@@ -187,7 +187,13 @@ def _manifest(
         "status": RunStatus.RUNNING.value,
         "started": started,
         "scenes": [
-            {**p.scene.to_json(), "stretch": p.stretch.to_json(), "fault": p.fault, "levels": sorted(p.grids)}
+            {
+                **p.scene.to_json(),
+                "stretch": p.stretch.to_json(),
+                "fault": p.fault,
+                "levels": sorted(p.grids),
+                **({} if p.sample is None else {"sample": sorted(p.sample)}),
+            }
             for p in plans
         ],
         "queries": query_entries(asked),

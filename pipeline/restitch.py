@@ -7,17 +7,17 @@ from typing import Any
 
 from pipeline import lease
 from pipeline.conduct import Stages, conduct
-from pipeline.manifest import RunStatus, new_run_id, now, read_manifest, write_manifest
+from pipeline.manifest import RunStatus, new_run_id, now, read_run, write_manifest
 from pipeline.preflight import threshold_problems
 from pipeline.prepare import linking_problems
 from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
 from pipeline.queries import Mode
+from pipeline.rebuilt import plans_of, prepared_of
 from pipeline.region import Outcome, conclude, fail, query_entries
 from pipeline.report import NAME as REPORT
 from pipeline.spec import RunSpec
 from pipeline.stages import RunContext
-from pipeline.status import plans_of, prepared_of
 from pipeline.storage import Store
 from pipeline.work import Workers
 from t2s_core.errors import BadInput
@@ -55,9 +55,7 @@ def restitch(
     """
     store, run_id = Store.at(out_url), new_run_id()
     with lease.held(store, run_id):
-        manifest = read_manifest(store)
-        if manifest is None:
-            raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+        manifest = read_run(store)
         spec = changed(RunSpec(**manifest["spec"]), changes)
         start_s = time.perf_counter()
         _begin(manifest, spec, changes, run_id)

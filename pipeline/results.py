@@ -194,17 +194,33 @@ def _indexed(field: pa.Field) -> pa.Field:
 
 def read_results(store: Store, name: str, *, keys: frozenset[str] | None = None, scene_id: str) -> Iterator[TileResult]:
     """Rows of one batch; only those named by `keys` where given. Raises `MachineFault` where it is damaged."""
-    data = store.read(name)
-    try:
-        table = pq.read_table(io.BytesIO(data), schema=SCHEMA, page_checksum_verification=True)
-    except _UNREADABLE as error:
-        raise MachineFault(
-            f"{store.href(name)} is damaged ({error}); delete it and run the same command again"
-        ) from error
+    table = _whole_table(store, name)
     if keys is not None:
         table = table.filter(pc.is_in(table["key"], pa.array(sorted(keys), pa.string())))
     for row in table.to_pylist():
         yield _from_row(row, scene_id)
+
+
+def read_rows(store: Store, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Some columns of one batch, as they are stored. Raises `MachineFault` where it is damaged."""
+    rows: list[dict[str, Any]] = _whole_table(store, name, columns).to_pylist()
+    return rows
+
+
+def _whole_table(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    data = store.read(name)
+    schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(column) for column in columns])
+    try:
+        return pq.read_table(
+            io.BytesIO(data),
+            columns=None if columns is None else list(columns),
+            schema=schema,
+            page_checksum_verification=True,
+        )
+    except _UNREADABLE as error:
+        raise MachineFault(
+            f"{store.href(name)} is damaged ({error}); delete it and run the same command again"
+        ) from error
 
 
 def _to_row(result: TileResult, compress: Callable[[bytes], bytes], valid: bytes | None) -> dict[str, Any]:

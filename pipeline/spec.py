@@ -59,6 +59,8 @@ class RunSpec(BaseModel):
     """Deliver each mosaic as Cloud Optimized GeoTIFFs too. Changes no result, but what a run has to hand over."""
     shard_px: int | None = Field(default=None, ge=CHUNK_PX, le=MAX_SHARD_PX, multiple_of=CHUNK_PX)
     """Side of the shards of mosaics in pixels; not sharded if None. Changes no pixel."""
+    sample_tiles: int | None = Field(default=None, ge=1)
+    """Ask only so many tiles of the finest level, spread over all scenes (see `sample`); all of them if None."""
     skip_bad_scenes: bool = False
     """Go on without scenes that preflight refuses; the run is then PARTIAL."""
     max_unparsable: float = Field(default=0.02, ge=0, le=1)

@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, islice
 from typing import Any
 
@@ -83,9 +83,16 @@ def segment_scene(
         "worker_seconds": dict(looked.seconds + tally.seconds),
         "n_tokens": looked.n_tokens + tally.n_tokens,
         "n_tiles": tally.n_tiles,
-        "n_wanted": state.n_wanted,
+        "n_of_scene": _n_of_scene(plan, state, len(queries)),
     }
     return StageReceipt("segment", plan.scene.scene_id, time.perf_counter() - start_s, tally.computed, details)
+
+
+def _n_of_scene(plan: ScenePlan, state: Committed, n_queries: int) -> int:
+    """Tile-queries of the whole scene, of which a sample asks a few."""
+    if plan.sample is None:
+        return state.n_wanted
+    return sum(replace(plan, sample=None).counts().values()) * n_queries
 
 
 @dataclass

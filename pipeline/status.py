@@ -2,29 +2,20 @@
 
 from typing import Any
 
-import shapely
-
-from pipeline.aoi import Aoi
 from pipeline.committed import committed
 from pipeline.lease import read_lease
-from pipeline.manifest import RunStatus, read_manifest
-from pipeline.normalise import Stretch
-from pipeline.plan import ModelVersions, ScenePlan
-from pipeline.prepare import Prepared, scene_plan
+from pipeline.manifest import RunStatus, read_run
 from pipeline.reasons import grouped
+from pipeline.rebuilt import plans_of
 from pipeline.region import total_counts
-from pipeline.scenes import Problem, Scene
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
-from t2s_core.errors import BadInput
 
 
 def run_status(out_url: str) -> dict[str, Any]:
     """The document of `t2s status --json`. Raises `BadInput` where there is no run."""
     store = Store.at(out_url)
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+    manifest = read_run(store)
     plans = plans_of(manifest, store)
     queries = RunSpec(**manifest["spec"]).queries
     states = [committed(store, plan, queries) for plan in plans]
@@ -41,31 +32,6 @@ def run_status(out_url: str) -> dict[str, Any]:
         "damaged": sorted(name for state in states for name in state.damaged),
         "error": manifest.get("error"),
     }
-
-
-def prepared_of(manifest: dict[str, Any], store: Store) -> Prepared:
-    """A run as it was prepared, rebuilt from its manifest alone: the scenes themselves are not opened."""
-    spec = RunSpec(**manifest["spec"])
-    versions = ModelVersions(
-        spec.models, manifest["models"]["prompter"]["version"], manifest["models"]["segmenter"]["version"]
-    )
-    assert spec.tile_px is not None  # the manifest's spec holds what was resolved
-    assert spec.overlap_px is not None
-    aoi = None
-    if manifest["aoi"] is not None:
-        aoi = Aoi(manifest["aoi"]["href"], shapely.from_wkt(manifest["aoi"]["wkt"]), manifest["aoi"]["crs"])
-    scenes = [Scene.from_json(entry) for entry in manifest["scenes"]]
-    skipped = [Problem(s["href"], s["problem"]) for s in manifest["skipped_scenes"]]
-    return Prepared(spec, store, scenes, skipped, aoi, versions, spec.tile_px, spec.overlap_px)
-
-
-def plans_of(manifest: dict[str, Any], store: Store) -> list[ScenePlan]:
-    """The plans of a run, likewise."""
-    prepared = prepared_of(manifest, store)
-    return [
-        scene_plan(prepared, scene, Stretch.from_json(entry["stretch"]), entry["fault"])
-        for scene, entry in zip(prepared.scenes, manifest["scenes"], strict=True)
-    ]
 
 
 def _status(manifest: dict[str, Any], store: Store) -> RunStatus:

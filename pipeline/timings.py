@@ -57,7 +57,7 @@ def _stitched_mpx(receipts: Sequence[StageReceipt], scenes: Sequence[Scene]) -> 
 def _rates(receipts: Sequence[StageReceipt], scenes: Sequence[Scene], wall_s: float) -> dict[str, float]:
     segmented = {r.scene_id: r for r in receipts if r.stage == "segment" and r.computed}
     tiles = sum(r.details["n_tiles"] for r in segmented.values())
-    shares = {scene_id: r.computed / r.details["n_wanted"] for scene_id, r in segmented.items()}
+    shares = {scene_id: r.computed / r.details["n_of_scene"] for scene_id, r in segmented.items()}
     km2 = sum(_km2(scene) * shares[scene.scene_id] for scene in scenes if scene.scene_id in shares)
     computed = sum(r.computed for r in segmented.values())
     return {

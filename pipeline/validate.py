@@ -12,11 +12,10 @@ from pipeline import validate_masks as masks
 from pipeline import validate_objects as objects
 from pipeline import validate_published as published
 from pipeline.findings import Findings, Published
-from pipeline.manifest import read_manifest
+from pipeline.manifest import read_run
 from pipeline.progress import Advance, Progress, Silent
-from pipeline.status import plans_of
+from pipeline.rebuilt import plans_of
 from pipeline.storage import Store
-from t2s_core.errors import BadInput
 
 
 class Check(NamedTuple):
@@ -55,9 +54,7 @@ def validate_run(out_url: str, progress: Progress | None = None) -> dict[str, An
     """
     store = Store.at(out_url)
     store.fs.invalidate_cache()  # listings are cached per process; this is about what lies there now
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise BadInput(f"{store.url}: no run.json is here; name the directory that --out named")
+    manifest = read_run(store)
     try:
         run = Published(store, manifest, tuple(plans_of(manifest, store)))
     except (KeyError, TypeError, ValueError, AssertionError) as error:

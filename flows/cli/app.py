@@ -8,10 +8,12 @@ import typer
 from flows.cli.curate import curate
 from flows.cli.demo import demo
 from flows.cli.evaluate import evaluate
+from flows.cli.explain import explain
 from flows.cli.export import export
 from flows.cli.latest import latest
 from flows.cli.models import models
 from flows.cli.plan import plan
+from flows.cli.report import report
 from flows.cli.restitch import restitch
 from flows.cli.segment import segment
 from flows.cli.status import status
@@ -30,6 +32,8 @@ app.command()(demo)
 app.command()(segment)
 app.command()(plan)
 app.command()(status)
+app.command()(report)
+app.command()(explain)
 app.command()(validate)
 app.command()(export)
 app.command()(restitch)

@@ -27,9 +27,10 @@ def demo(
       t2s demo --out demo
     """
     from flows.run_file import prepared
-    from pipeline.demo import demo_queries, draw_scenes, score_demo, truth_of
+    from pipeline.demo import demo_queries, draw_scenes, score_demo
     from pipeline.report import write_report
     from pipeline.storage import Store
+    from pipeline.truth import truth_and_scores
 
     start_s = time.perf_counter()
     store = Store.at(out)
@@ -44,7 +45,8 @@ def demo(
     )
     outcome = run(ready, asked)
     document = score_demo(store, outcome.manifest, seconds=time.perf_counter() - start_s)
-    write_report(store, outcome.manifest, truth_of(store, outcome.manifest))
+    truth, scores = truth_and_scores(store, outcome.manifest)
+    write_report(store, outcome.manifest, truth, scores=scores)
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:

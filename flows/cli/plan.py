@@ -2,7 +2,8 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,11 +15,24 @@ if TYPE_CHECKING:
 
 
 @takes_request
-def plan(config: str | None, given: dict[str, Any], *, as_json: o.AsJson = False) -> None:
+def plan(
+    config: str | None,
+    given: dict[str, Any],
+    *,
+    preview: Annotated[
+        Path | None,
+        typer.Option("--preview", metavar="FILE.html", help="Write a map of the scenes with the tiles on it."),
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
     """Say what a run would do and what is wrong with its input; load, compute and write nothing.
+
+    With --preview, also write a page with the map, pictures of the scenes and the tiles on it.
 
     Examples:
       t2s plan "scenes/*.tif" --query "the lake" --out results
+
+      t2s plan "scenes/*.tif" --query "the lake" --out results --preview plan.html
 
       t2s plan --config run.yaml
     """
@@ -32,6 +46,11 @@ def plan(config: str | None, given: dict[str, Any], *, as_json: o.AsJson = False
         **estimate(looked.prepared, rate_book(asked.cluster, asked.device), n_workers=asked.workers),
         "problems": [{"href": p.href, "problem": p.problem} for p in looked.problems],
     }
+    if preview is not None and looked.prepared is not None:
+        from pipeline.reporting.preview import preview as page_of
+
+        preview.write_text(page_of(looked.prepared, document, looked.problems), encoding="utf-8")
+        typer.echo(f"map       {preview.absolute()}     open it in a browser", err=True)
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:

@@ -36,6 +36,8 @@ def segment(
 
       t2s segment "scenes/*.tif" --queries questions.yaml --aoi area.gpkg --out s3://bucket/run
 
+      t2s segment "scenes/*.tif" --queries questions.yaml --out results --sample 20
+
       t2s segment --config run.yaml --device cuda
     """
     from flows.run_file import look_at, read_request
@@ -56,7 +58,18 @@ def segment(
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
         _say(summary(outcome, looked.prepared.store.url))
+    if looked.prepared.samples is not None:
+        _show_sample(looked.prepared)
     raise typer.Exit(EXIT_CODES[outcome.status.value])
+
+
+def _show_sample(prepared: "Prepared") -> None:
+    """Who sits before it sees its report at once."""
+    from pipeline.report import NAME
+
+    _say("what the sample computed is kept for the whole run: the same command without --sample goes on from it")
+    if prepared.store.is_local and sys.stdout.isatty():
+        typer.launch(prepared.store.path(NAME))
 
 
 def _expectation(prepared: "Prepared", asked: RunRequest) -> str:

@@ -13,12 +13,14 @@ from outputs import finished_run
 
 from pipeline import features, objects
 from pipeline.mosaics import COVERAGE
+from pipeline.reporting.budget import Budget
+from pipeline.runs import FinishedRun
 from pipeline.stac import item_name
 from pipeline.storage import Store
 from pipeline.validate import CHECKS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/reference"
-PAGES = ("geoparquet", "objects", "zarr", "stac", "validate")
+PAGES = ("geoparquet", "objects", "zarr", "stac", "validate", "python")
 
 
 def page(name: str) -> str:
@@ -75,6 +77,20 @@ def test_the_table_of_assets_is_what_items_have(folder: Path) -> None:
     assert stated == {name for name in item["assets"] if name.startswith("the-water-") or name == "report"}
 
 
+def test_the_table_of_members_is_what_a_run_has() -> None:
+    public = {name for name in dir(FinishedRun) if not name.startswith("_")} | set(FinishedRun.__dataclass_fields__)
+    names = (re.sub(r"\(.*?\)", "", cells[0]) for cells in table(page("python"), "member"))
+    stated = {name for some in names for name in re.findall("[a-z_]+", some)}
+    assert stated == public
+
+
+def test_the_limits_of_the_report_are_those_of_the_code() -> None:
+    stated = [int(cells[1].split()[0].rstrip(",").replace(",", "")) for cells in table(page("report"), "of")]
+    budget = Budget()
+    assert stated == [budget.scenes, budget.features, budget.vertices, budget.tiles, budget.crops, budget.prompts,
+                      budget.batches, budget.listed]  # fmt: skip
+
+
 def test_the_table_of_checks_is_what_validate_does() -> None:
     assert [name for name, _ in table(page("validate"), "check")] == [check.name for check in CHECKS]
 
@@ -104,6 +120,6 @@ def test_sql_reads_run(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str)
 
 
 def test_there_are_reads_for_every_reader() -> None:
-    assert len(list(blocks("python"))) == 7
+    assert len(list(blocks("python"))) == 10
     assert len(list(blocks("sql"))) == 1
     assert all("not executed by our tests" in page(name) for name in ("geoparquet", "zarr"))

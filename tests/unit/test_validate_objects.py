@@ -15,7 +15,7 @@ from regions import NORTH_UP, ROADS, WATER, draw_scene, make_models, run, spec_o
 from pipeline.findings import Findings, Published
 from pipeline.manifest import read_manifest
 from pipeline.queries import Mode
-from pipeline.status import plans_of
+from pipeline.rebuilt import plans_of
 from pipeline.storage import Store
 from pipeline.validate import validate_run
 from pipeline.validate_objects import check_objects

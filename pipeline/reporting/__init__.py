@@ -1,0 +1,1 @@
+"""What `pipeline.report` puts together: figures, pictures, tables and the page that holds them."""
