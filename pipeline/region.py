@@ -79,8 +79,7 @@ def run_region(
         write_manifest(store, manifest)
         store.remove(REPORT)  # of an earlier end: until this one ends, nothing has an end to report
         digest = manifest["history"][-1]["spec_digest"]
-        n_total = len(prepared.spec.queries) * sum(sum(plan.counts().values()) for plan in plans)
-        tolerance = Tolerance(prepared.spec.max_failed, n_total)
+        tolerance = _tolerance(prepared.spec, plans)
         context = RunContext(store, prepared.spec, run_id, digest, device, retry_failed, tolerance)
         try:
             outcomes = conduct(plans, context, stages, workers, progress, at_once=scenes_at_once)
@@ -88,6 +87,12 @@ def run_region(
         except Exception as error:
             fail(prepared, manifest, plans, error, start_s)
             raise
+
+
+def _tolerance(spec: RunSpec, plans: Sequence[ScenePlan]) -> Tolerance:
+    if spec.max_failed is None:
+        return Tolerance(None, 0)  # counting tiles goes through all of an area of interest
+    return Tolerance(spec.max_failed, len(spec.queries) * sum(sum(plan.counts().values()) for plan in plans))
 
 
 def fail(
