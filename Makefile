@@ -39,7 +39,7 @@ check: setup docs  ## style, types, layers, pages, known holes in dependencies
 	.ci/audit
 
 docs: setup  ## the documentation as a site in build/site; a broken link or anchor is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # never --quiet, which counts no warning
 
 docs-reference: setup  ## docs/reference/cli.md from the commands
 	PYTHONPATH=. $(BIN)/python tests/cli_reference.py

@@ -75,9 +75,7 @@ def _efficiency(n_workers: int) -> dict[str, float]:
         state = committed(ready.store, plan, ready.spec.queries)
         with (
             mock.patch.object(worker, "_engine", lru_cache(lambda *_: engine)),
-            mock.patch.object(
-                worker, "_TURNS", nullcontext()
-            ),  # a thread is a worker here, with its own models
+            mock.patch.object(worker, "_TURNS", nullcontext()),  # a thread is a worker here, with its own models
             LocalCluster(
                 n_workers=n_workers, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0
             ) as cluster,

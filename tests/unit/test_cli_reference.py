@@ -23,7 +23,12 @@ def test_every_option_is_on_it() -> None:
 
 def test_terminals_and_machines_do_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
     text = reference()
-    for name, value in (("COLUMNS", "40"), ("FORCE_COLOR", "1"), ("T2S_REGISTRY", "/elsewhere"), ("HOME", "/elsewhere")):
+    for name, value in (
+        ("COLUMNS", "40"),
+        ("FORCE_COLOR", "1"),
+        ("T2S_REGISTRY", "/elsewhere"),
+        ("HOME", "/elsewhere"),
+    ):
         monkeypatch.setenv(name, value)
     assert reference() == text
     assert "\x1b" not in text
