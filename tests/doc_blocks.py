@@ -21,11 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import yaml
 from processes import forked
+from workers_here import Here
 
 from pipeline.queries import parse_queries
 from pipeline.training import read_settings
@@ -181,6 +181,7 @@ def _serve(server: socket.socket, folder: Path) -> None:
 def _command(arguments: list[str], folder: str, environment: dict[str, str], out: str, err: str) -> None:
     """`t2s`, its workers being this process: what a cluster does has tests of its own."""
     import flows.run
+    import flows.workers
     from flows.cli.app import main
 
     os.environ.clear()
@@ -188,19 +189,7 @@ def _command(arguments: list[str], folder: str, environment: dict[str, str], out
     os.chdir(folder)
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
-    flows.run.WorkersOnDemand = _here()  # type: ignore[misc]
+    for module in (flows.run, flows.workers):  # the second is asked by commands that import it late
+        module.WorkersOnDemand = Here  # type: ignore[attr-defined]
     sys.argv = ["t2s", *arguments]
     main()
-
-
-def _here() -> Any:
-    from pipeline.work import InProcess
-
-    class Here(InProcess):
-        def __init__(self, *_: object) -> None: ...
-        def __enter__(self) -> "Here":
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    return Here

@@ -26,7 +26,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, str]) -> Path:
-    """What a reader has before the first block: a scene, outlines of its lakes, and a run of the bundled pair over it."""
+    """What a reader has before the first block: a scene, outlines of its lakes, and a run of the bundled pair."""
     folder = tmp_path_factory.mktemp("desk")
     drawn = Store.at(str(tmp_path_factory.mktemp("drawn")))
     draw_scenes(drawn, seed=1, size_px=512)
