@@ -5,13 +5,16 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import duckdb
 import geopandas as gpd
 import pytest
+import yaml
 from doc_blocks import LANGUAGES, ROOT, Block, blocks, commands, pages, run_block
 from outputs import finished_run
 
 from pipeline.demo import draw_scenes
 from pipeline.storage import Store
+from t2s_core.errors import BadInput
 
 ALL = {page: blocks(page, (ROOT / page).read_text(encoding="utf-8")) for page in pages()}
 RUN = {page: [b for b in found if b.not_run is None and b.language != "text"] for page, found in ALL.items()}
@@ -78,3 +81,36 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if not (ROOT / link).exists()]
     assert missing == []
+
+
+def test_marks_belong_to_the_block_right_below() -> None:
+    first_two = "<!-- not run: needs a hub -->\n```sh\nfalse\n```\n\n```sh\ntrue\n```\n"
+    text = f"{first_two}<!-- file: a.yaml -->\n```yaml\nb: 1\n```\n"
+    first, second, third = blocks("page.md", text)
+    assert (first.not_run, first.line, first.code) == ("needs a hub", 2, "false\n")
+    assert (second.not_run, second.file) == (None, None)
+    assert (third.not_run, third.file, third.language) == (None, "a.yaml", "yaml")
+    with pytest.raises(ValueError, match=r"page.md:1: this block has no end"):
+        blocks("page.md", "```sh\ntrue\n")
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "file"),
+    [
+        ("sh", "false | true\n", None),
+        ("sh", "t2s plan nowhere.tif --query 'the lake' --out results\ntrue\n", None),
+        ("python", "import nothing_of_this_name\n", None),
+        ("sql", "SELECT * FROM read_parquet('nowhere.parquet');\n", None),
+        ("sql", "SELECT 1 WHERE false;\n", None),
+        ("yaml", "a: [1\n", None),
+        ("yaml", "group_sise: 3\n", "settings.yaml"),
+        ("yaml", "- query: ''\n", "questions.yaml"),
+        ("json", "{'a': 1}\n", None),
+    ],
+)
+def test_a_wrong_block_fails(
+    language: str, code: str, file: str | None, tmp_path: Path, environment: Mapping[str, str]
+) -> None:
+    block = Block("page.md", 1, language, code, None, file)
+    with pytest.raises((AssertionError, ImportError, ValueError, yaml.YAMLError, duckdb.Error, BadInput)):
+        run_block(block, tmp_path, environment)
