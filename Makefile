@@ -10,7 +10,7 @@ T2S_CHAOS_TRIALS ?= 20
 T2S_CHAOS_SEED ?= 0
 T2S_SOAK_TILE_QUERIES ?= 200000
 
-.PHONY: setup demo test check fuzz guided-fuzz chaos bench peers schema lock clean
+.PHONY: setup demo test check docs docs-reference fuzz guided-fuzz chaos bench peers schema lock clean
 
 setup: $(VENV)/.installed
 
@@ -31,12 +31,18 @@ chaos: setup  ## T2S_CHAOS_TRIALS=50 kills, full disks and bad networks of each 
 	T2S_CHAOS_TRIALS=$(T2S_CHAOS_TRIALS) T2S_CHAOS_SEED=$(T2S_CHAOS_SEED) T2S_SOAK_TILE_QUERIES=$(T2S_SOAK_TILE_QUERIES) \
 	  $(BIN)/python -m pytest tests/chaos -rA --timeout=1800
 
-check: setup  ## style, types, layers, known holes in dependencies
+check: setup docs  ## style, types, layers, pages, known holes in dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	.ci/audit
+
+docs: setup  ## the documentation as a site in build/site; a broken link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # never --quiet, which counts no warning
+
+docs-reference: setup  ## docs/reference/cli.md from the commands
+	PYTHONPATH=. $(BIN)/python tests/cli_reference.py
 
 fuzz: setup  ## a million changed replies, and 20,000 changed files for every other reader; make fuzz SEED=7
 	PYTHONPATH=. $(BIN)/python tests/fuzzing.py --seed $(SEED)

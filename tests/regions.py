@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -15,6 +15,7 @@ from fakes import fake_profile, reply_text
 from numpy.typing import NDArray
 from tiffs import draw_tiff
 from tiny_models import sam_model, save_segmenter
+from workers_here import Here
 
 from pipeline.features import read_features
 from pipeline.mosaics import open_mosaic
@@ -105,13 +106,6 @@ def run(
 def work_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of the command start no cluster: their workers are this process."""
     import flows.run
-
-    class Here(InProcess):
-        def __init__(self, *_: object) -> None: ...
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(flows.run, "WorkersOnDemand", Here)
 

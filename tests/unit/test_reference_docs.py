@@ -1,12 +1,9 @@
-"""The reference pages say what is: tables against the code, copy-paste reads against a finished run."""
+"""The reference pages say what is: tables against the code. Their blocks run in `test_doc_blocks`."""
 
 import re
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 import zarr
 from outputs import finished_run
@@ -20,7 +17,6 @@ from pipeline.storage import Store
 from pipeline.validate import CHECKS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/reference"
-PAGES = ("geoparquet", "objects", "zarr", "stac", "validate", "python")
 
 
 def page(name: str) -> str:
@@ -37,12 +33,6 @@ def table(text: str, heading: str) -> list[list[str]]:
             break
         rows.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
     return rows
-
-
-def blocks(language: str) -> Iterator[Any]:
-    for name in PAGES:
-        for i, code in enumerate(re.findall(rf"```{language}\n(.*?)```", page(name), re.DOTALL)):
-            yield pytest.param(code, id=f"{name}-{i}")
 
 
 @pytest.fixture(scope="module")
@@ -93,33 +83,3 @@ def test_the_limits_of_the_report_are_those_of_the_code() -> None:
 
 def test_the_table_of_checks_is_what_validate_does() -> None:
     assert [name for name, _ in table(page("validate"), "check")] == [check.name for check in CHECKS]
-
-
-@pytest.mark.parametrize("code", list(blocks("python")))
-def test_python_reads_run(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.chdir(folder)
-    names: dict[str, Any] = {}
-    exec(compile(code, "docs", "exec"), names)  # noqa: S102 -- our own pages
-    results = {key: value for key, value in names.items() if key in {"features", "part", "table", "mosaic", "group"}}
-    assert all(len(value) for value in results.values())
-
-
-@pytest.mark.parametrize("code", list(blocks("sql")))
-def test_sql_reads_run(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.chdir(folder)
-    spec = find_spec("duckdb_ext")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    connection.execute("SET extension_directory = ?", [str(Path(spec.submodule_search_locations[0], "extensions"))])
-    statements = [s for s in code.split(";") if s.strip()]
-    for statement in statements:
-        rows = connection.execute(statement).fetchall()
-        assert rows or statement.strip().startswith("LOAD")
-    assert len(statements) > 1
-
-
-def test_there_are_reads_for_every_reader() -> None:
-    assert len(list(blocks("python"))) == 10
-    assert len(list(blocks("sql"))) == 1
-    assert all("not executed by our tests" in page(name) for name in ("geoparquet", "zarr"))
