@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.events import emit_event
 from prefect.runtime import deployment
+from prefect.states import Completed
 
 from flows.artifacts import ShownProgress, show_region
 from flows.request import RunRequest
@@ -21,6 +22,9 @@ def segment_region(run: RunRequest | str) -> Outcome:
     Args:
         run: What is asked, or the address of a run.yaml that the worker can read. A deployment goes on without scenes
             that cannot be used, unless `skip_bad_scenes` is false.
+
+    Returns:
+        What came of it; of a run that is PARTIAL, as the result of a completed state of the name `Partial`.
 
     Raises:
         BadInput: The input cannot work.
@@ -41,5 +45,8 @@ def segment_region(run: RunRequest | str) -> Outcome:
         payload={"out": ready.store.url},
     )
     if outcome.status is RunStatus.FAILED:
-        raise RuntimeError(f"every tile-query failed; see `t2s status {request.out}`")
+        raise RuntimeError(f"every tile-query failed; see `t2s status {ready.store.url}`")
+    if outcome.status is RunStatus.PARTIAL:  # who looks at Prefect alone shall see it, too
+        said = f"some tile-queries have no answer; see `t2s status {ready.store.url}`"
+        return Completed(name="Partial", message=said, data=outcome)  # type: ignore[return-value]  # Prefect unpacks it
     return outcome

@@ -62,9 +62,9 @@ def test_pixels_that_go_away_are_failures_that_name_no_signature(server: str, fo
     class Gone(InProcess):
         """Workers before whom the file is gone."""
 
-        def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
             (folder / "alpha.tif").unlink(missing_ok=True)
-            return super().map(function, items)
+            return super().map(function, items, models=models)
 
     outcome = run(spec, out, Gone())
     assert outcome.status is RunStatus.FAILED

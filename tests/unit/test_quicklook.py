@@ -35,3 +35,10 @@ def test_a_picture_read_in_parts_is_the_mean_of_the_pixels_under_each_of_its_own
     assert (picture[..., 3] == 255).all()
     assert sum(window.width * window.height for window in seen) == height * width
     assert max(max(window.width, window.height) for window in seen) <= 64
+
+
+def test_a_part_of_a_scene_is_its_pixels(tmp_path: Path) -> None:
+    pixels = noise(3, 90, 120)
+    scene = scene_of(draw_tiff(tmp_path / "a.tif", pixels))
+    picture = quicklook.quicklook(scene, IDENTITY, window_scene_px=Window(10, 20, 70, 50))
+    assert np.array_equal(picture[..., :3], np.moveaxis(pixels[:, 20:50, 10:70], 0, -1))

@@ -194,13 +194,6 @@ def test_pictures_are_small_and_transparent_outside_the_data(finished: Run) -> N
     assert picture[40, 60, 3] == 255
 
 
-def test_a_picture_read_in_strips_is_the_picture(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = Scene.from_json(finished[1]["scenes"][1])
-    whole = quicklook(scene, IDENTITY, longest_px=75)
-    monkeypatch.setattr("pipeline.quicklook._STRIP_PX", 4000)
-    assert np.array_equal(quicklook(scene, IDENTITY, longest_px=75), whole)
-
-
 def test_large_scenes_without_overviews_cost_a_run_no_time(finished: Run, manifest: dict[str, Any]) -> None:
     store = finished[0]
     monkeypatch = pytest.MonkeyPatch()

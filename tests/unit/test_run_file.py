@@ -40,7 +40,7 @@ def test_every_option_of_the_command_is_a_key_and_reaches_the_run(tmp_path: Path
         "registry": "r", "segmenter": "sam_hf:y", "prompt_template": "t.txt", "tile_px": 256, "overlap_px": 32,
         "levels": "1,4", "first_look": 2, "batch_tiles": 3, "gsd": 0.5, "threshold": 0.6, "mode": "instance",
         "min_area_m2": 2.5, "simplify_m": 1.5, "max_unparsable": 0.5, "max_failed": 7, "skip_bad_scenes": True,
-        "cog": True, "shard_px": 1024, "retry_failed": True, "fresh": True, "workers": 3, "cluster": "tcp://x:1",
+        "cog": True, "shard_px": 1024, "sample": 20, "retry_failed": True, "fresh": True, "workers": 3, "cluster": "tcp://x:1",
         "device": "cuda", "orchestrator": "direct",
     }  # fmt: skip
     assert set(values) == set(RunRequest.model_fields) - {"env", "stac"} == {key for key, _ in _parameters()}
