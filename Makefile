@@ -25,7 +25,7 @@ demo: setup  ## draw a small region, ask questions of it, score the answers
 	$(BIN)/t2s demo --out $(OUT)
 
 test: setup  ## all tests that this machine can run; the others say why they skip
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 chaos: setup  ## T2S_CHAOS_TRIALS=50 kills, full disks and bad networks of each kind, and a soak; seeds are printed
 	T2S_CHAOS_TRIALS=$(T2S_CHAOS_TRIALS) T2S_CHAOS_SEED=$(T2S_CHAOS_SEED) T2S_SOAK_TILE_QUERIES=$(T2S_SOAK_TILE_QUERIES) \

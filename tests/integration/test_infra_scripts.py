@@ -112,4 +112,4 @@ def test_prefect_s_server_and_worker_answer_and_the_pool_is_made(tmp_path: Path)
         assert answer(f"http://127.0.0.1:{port}/api/health", server) == "true"
         with started("prefect-worker.sh", tmp_path / "w.log", PREFECT_WORKER_WEBSERVER_PORT=page, **given) as worker:
             assert "OK" in answer(f"http://127.0.0.1:{page}/health", worker)
-            assert '"type":"process"' in answer(f"http://127.0.0.1:{port}/api/work_pools/t2s", worker)
+            assert '"type":"process"' in answer(f"http://127.0.0.1:{port}/api/work_pools/t2s-gpu", worker)
