@@ -22,6 +22,7 @@ from pydantic import (
 from pipeline.blocks import CHUNK_PX, MAX_SHARD_PX
 from pipeline.credentials import public_all
 from pipeline.queries import Mode, Query
+from pipeline.texts import shown
 from pipeline.tolerance import PATTERN, checked_max_failed
 from t2s_core.errors import BadInput
 
@@ -59,11 +60,11 @@ def _bearable(value: str) -> str:
 
 def _declared(name: str) -> str:
     if not name.isidentifier() or not name.isascii():
-        raise ValueError(f"{name!r} is no name of an environment variable; write it without $ and braces")
+        raise ValueError(f"{shown(name)} is no name of an environment variable; write it without $ and braces")
     if any(word in name.upper() for word in _SECRET):
         raise ValueError(
-            f"{name} looks like a credential, and run.json keeps what a run was asked; leave it in the environment, "
-            "where the clients of stores and servers find it by themselves"
+            f"{name[:80]} looks like a credential, and run.json keeps what a run was asked; leave it in the "
+            "environment, where the clients of stores and servers find it by themselves"
         )
     return name
 

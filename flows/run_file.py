@@ -167,7 +167,7 @@ def _substituted(where: str, values: dict[str, Any]) -> tuple[dict[str, Any], li
     except ValidationError:
         return values, []  # so here
     problems = [
-        Problem(where, f"env: {name} is not set; export it, or leave it out.")
+        Problem(where, f"env: {name[:80]} is not set; export it, or leave it out.")
         for name in declared
         if name not in os.environ
     ]
@@ -185,7 +185,7 @@ def _substituted(where: str, values: dict[str, Any]) -> tuple[dict[str, Any], li
         if escaped:
             return f"${{{name}}}"
         if name not in declared:
-            undeclared[key, name] = None
+            undeclared[key[:80], name[:80]] = None  # of a stranger's file, in a line
         return os.environ.get(name, "") if name in declared else found[0]
 
     done = {key: replace(key, value) for key, value in values.items() if key != "env"}
@@ -216,7 +216,7 @@ def _problem(place: tuple[Any, ...], entry: Any, config: str | None, given: Mapp
         return Problem(config or "run", f"unknown key {shown(unknown)[1:-1]}; {way}")
     message = entry["msg"]
     if entry["type"] == "value_error":
-        text = message.removeprefix("Value error, ")
+        text = one_line(message.removeprefix("Value error, "))
     else:
         examples = RunRequest.model_fields[key].examples or [RunRequest.model_fields[key].default]
         says = one_line(message).removeprefix("Input ").replace("valid tuple", "list")

@@ -1,10 +1,8 @@
 """One Prefect task per scene and step of a curation, and one for the list of hard examples."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from pipeline import curate, curate_chips
 from pipeline.curate_chips import CutSettings, Pair, SceneCut, SceneWork
@@ -12,9 +10,10 @@ from pipeline.curate_hard import HardTile
 from pipeline.progress import Progress
 from pipeline.runs import FinishedRun
 from pipeline.storage import Store
+from tasks.retries import retried
 
-# Each step writes the same objects again when it is repeated, so a retry can do no harm.
-_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 1, "retry_delay_seconds": 5}
+# Each step writes the same objects again.
+_OPTIONS = retried()
 
 
 @task(name="cut-scene", task_run_name="cut {work.scene.scene_id}", **_OPTIONS)

@@ -1,10 +1,6 @@
 """One Prefect task per stage and scene. Tiles are Dask futures inside: Prefect would need 100 ms for each."""
 
-from typing import Any
-
 from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
 from prefect.runtime import task_run
 
 from pipeline import publish, stages
@@ -14,22 +10,10 @@ from pipeline.progress import Progress
 from pipeline.stages import RunContext, StageReceipt
 from pipeline.tolerance import TooManyFailed
 from pipeline.work import Workers
+from tasks.retries import retried
 
-
-# Stages know from committed objects what is done; Prefect's cache would not notice a change below the task. They are
-# idempotent, so a retry costs only what was not committed.
-def _may_help(task: Any, task_run: Any, state: State[Any]) -> bool:  # noqa: ANN401, ARG001 -- as Prefect calls it
-    """Whether to try again: not where a run was told to end early. `state`: its data is what the task raised."""
-    return not isinstance(state.data, TooManyFailed)
-
-
-_OPTIONS: dict[str, Any] = {
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
-    "retries": 1,
-    "retry_delay_seconds": 5,
-    "retry_condition_fn": _may_help,
-}
+# Stages know from committed objects what is done.
+_OPTIONS = retried(TooManyFailed)
 
 
 @task(name="segment-scene", task_run_name="segment {plan.scene.scene_id}", **_OPTIONS)

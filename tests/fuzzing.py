@@ -19,8 +19,11 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import yaml
 from fakes import fake_profile, reply_text
 
+from flows.request import RunRequest
+from flows.run_file import requested
 from pipeline.aoi import Aoi, read_aoi
 from pipeline.inputs import expand
 from pipeline.manifest import NAME, SCHEMA_VERSION, read_manifest
@@ -167,6 +170,21 @@ def settings(folder: Path) -> Reader:
     return Reader(examples, in_file(folder, "s.yaml", read_settings))
 
 
+def run_files(folder: Path) -> Reader:
+    questions = ["the lake", {"query": "roofs", "threshold": 0.6, "mode": "instance"}]
+    search = {"api": "https://host/stac", "collections": ["naip"], "bbox": [10.5, 50, 11, 50.5], "limit": 5}
+    examples: list[dict[str, Any]] = [
+        {"scenes": ["a.tif", "s3://b/c/"], "queries": questions, "out": "o", "levels": [1, 4], "bands": "3,2,1",
+         "max_failed": "5%", "cluster": "tcp://x:1"},
+        {"env": ["HOME"], "stac": search, "out": "${HOME}/runs", "query": ["the lake"], "skip_bad_scenes": True},
+    ]  # fmt: skip
+
+    def call(path: Path) -> None:
+        assert isinstance(requested(str(path)), RunRequest)
+
+    return Reader([yaml.safe_dump(example).encode() for example in examples], in_file(folder, "run.yaml", call))
+
+
 def areas(folder: Path, suffix: str) -> Reader:
     ring = [[0, 0], [1, 0], [1, 1], [0, 0]]
     feature = {"type": "Feature", "properties": {"a": 1}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
@@ -227,6 +245,7 @@ READERS: dict[str, Callable[[Path], Reader]] = {
     "queries.yaml": lambda folder: query_files(folder, "yaml"),
     "queries.csv": lambda folder: query_files(folder, "csv"),
     "settings": settings,
+    "run.yaml": run_files,
     "areas.geojson": lambda folder: areas(folder, "geojson"),
     "areas.wkt": lambda folder: areas(folder, "wkt"),
     "manifests": manifests,
