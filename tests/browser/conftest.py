@@ -12,7 +12,9 @@ WITH_BROWSER = "T2S_TEST_BROWSER"
 """Set where these tests must not skip, as in CI."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="module"
+)  # while it is open an event loop runs in this thread, which Prefect would take for its own
 def chromium() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright

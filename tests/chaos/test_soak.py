@@ -83,11 +83,11 @@ def _tile_queries(out: Path) -> Counter[tuple[object, ...]]:
 
 @contextmanager
 def _coming_and_going(dask: Cluster, client: Client) -> Iterator[Counter[str]]:
-    """One to three workers: every few seconds one joins, is retired, or is killed."""
+    """One to three workers: every now and then one joins, is retired, or is killed."""
     draw, over, changes = random.Random(FIRST_SEED), threading.Event(), Counter[str]()
 
     def change() -> None:
-        while not over.wait(draw.uniform(1, 5)):
+        while not over.wait(draw.uniform(0.2, 1) * (5 if N_TILE_QUERIES >= LONG else 1)):
             what = draw.choice({1: ["join"], 2: ["join", "leave", "die"], 3: ["leave", "die"]}[len(dask.workers)])
             changes[what] += 1
             if what == "join":
