@@ -9,13 +9,13 @@
 
 import logging
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from infra.checks import ClusterProblem, check_gpus, check_threads, check_versions, workers_of
-from infra.pools import PoolName, Scaler
+from infra.pools import Pool, PoolName, Scaler
 
 LOCAL, LOCAL_GPU, SLURM, KUBERNETES = "local", "local-gpu", "slurm", "kubernetes"
 SPELLINGS = "local, local-gpu, tcp://HOST:PORT, tls://HOST:PORT, slurm:FILE or kubernetes:FILE"
@@ -143,10 +143,7 @@ def _slurm(stack: ExitStack, file: str, device: str) -> Cluster:
 
     settings = read_settings(file, SlurmSettings)
     on_gpus = _on_gpus(settings.gpu is not None, device, file)
-    workers = stack.enter_context(slurm(settings))
-    pools = {name: job for name, job in settings.jobs.items() if name != "gpu" or on_gpus}
-    scaler = Scaler(pools, workers.scale, idle_s=settings.idle_s)
-    return _scaled(stack, workers.cluster, scaler, on_gpus=on_gpus, patience_s=settings.wait_s)
+    return _scaled(stack, slurm(settings), settings, settings.jobs, on_gpus=on_gpus)
 
 
 def _kubernetes(stack: ExitStack, file: str, device: str) -> Cluster:
@@ -155,10 +152,7 @@ def _kubernetes(stack: ExitStack, file: str, device: str) -> Cluster:
 
     settings = read_settings(file, KubernetesSettings)
     on_gpus = _on_gpus(settings.gpu is not None, device, file)
-    workers = stack.enter_context(kubernetes(settings))
-    pools = {name: pods for name, pods in settings.pods.items() if name != "gpu" or on_gpus}
-    scaler = Scaler(pools, workers.scale, idle_s=settings.idle_s)
-    return _scaled(stack, workers.cluster, scaler, on_gpus=on_gpus, patience_s=settings.wait_s)
+    return _scaled(stack, kubernetes(settings), settings, settings.pods, on_gpus=on_gpus)
 
 
 def _on_gpus(there_are: bool, device: str, file: str) -> bool:
@@ -167,8 +161,18 @@ def _on_gpus(there_are: bool, device: str, file: str) -> bool:
     return there_are and device != "cpu"
 
 
-def _scaled(stack: ExitStack, cluster: Any, scaler: Scaler, *, on_gpus: bool, patience_s: float) -> Cluster:  # noqa: ANN401
-    client = _client(stack, cluster)
+def _scaled(
+    stack: ExitStack,
+    opening: AbstractContextManager[Any],
+    settings: Any,  # noqa: ANN401 -- of Slurm or of Kubernetes, which share these two
+    pools: Mapping[PoolName, Pool],
+    *,
+    on_gpus: bool,
+) -> Cluster:
+    workers = stack.enter_context(opening)
+    wanted = {name: pool for name, pool in pools.items() if name != "gpu" or on_gpus}
+    scaler = Scaler(wanted, workers.scale, idle_s=settings.idle_s)
+    client = _client(stack, workers.cluster)
     newcomers = _Newcomers(client, set())
     try:
         failing = stack.enter_context(scaler.following(passing=RuntimeError))
@@ -180,4 +184,4 @@ def _scaled(stack: ExitStack, cluster: Any, scaler: Scaler, *, on_gpus: bool, pa
         failing()
         newcomers()
 
-    return Cluster(client, on_gpus, patience_s, scaler.want, check)
+    return Cluster(client, on_gpus, settings.wait_s, scaler.want, check)

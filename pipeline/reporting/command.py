@@ -9,28 +9,9 @@ from pipeline.sample import FOLDER as SAMPLE
 from pipeline.spec import RunSpec
 
 _QUERIES = "queries.json"
-_FLAGS = {
-    "allow_hosts": "--allow-hosts",
-    "aoi": "--aoi",
-    "bands": "--bands",
-    "nodata": "--nodata",
-    "tile_px": "--tile-px",
-    "overlap_px": "--overlap-px",
-    "levels": "--levels",
-    "first_look": "--first-look",
-    "gsd_m": "--gsd",
-    "threshold": "--threshold",
-    "mode": "--mode",
-    "min_area_m2": "--min-area-m2",
-    "simplify_m": "--simplify-m",
-    "batch_tiles": "--batch-tiles",
-    "cog": "--cog",
-    "shard_px": "--shard-px",
-    "skip_bad_scenes": "--skip-bad-scenes",
-    "max_unparsable": "--max-unparsable",
-    "max_failed": "--max-failed",
-    "sample_tiles": "--sample",
-}
+_NOT_FLAGS = ("scenes", "queries", "models")
+_SHORTER = {"gsd_m": "gsd", "sample_tiles": "sample"}
+"""What the command calls otherwise than the spec does."""
 
 
 def command_of(spec: Mapping[str, Any], out: str) -> str:
@@ -62,9 +43,9 @@ def _options(spec: RunSpec) -> Iterator[str]:
         value = getattr(spec.models, name)
         if value is not None:
             yield from (flag, value)
-    for name, flag in _FLAGS.items():
-        value, default = getattr(spec, name), RunSpec.model_fields[name].default
-        if value == default:
+    for name, field in RunSpec.model_fields.items():
+        value, flag = getattr(spec, name), f"--{_SHORTER.get(name, name).replace('_', '-')}"
+        if name in _NOT_FLAGS or value == field.default:
             continue
         if isinstance(value, bool):
             yield flag

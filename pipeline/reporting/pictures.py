@@ -20,6 +20,7 @@ from pipeline.quicklook import data_url, decoded, quicklook
 from pipeline.rasters import RASTER_ERRORS
 from pipeline.reporting.frame import MapFrame
 from pipeline.scenes import Scene
+from pipeline.texts import one_line
 from pipeline.tiling import Window
 
 RGBA = NDArray[np.uint8]
@@ -106,7 +107,7 @@ def _warped(scene: Scene, rgba: RGBA, frame: MapFrame, box: tuple[float, float, 
             resampling=Resampling.bilinear,
         )
     except RASTER_ERRORS as error:
-        raise UnreadablePixels(f"its picture cannot be warped: {' '.join(str(error).split())}; {scene.href}") from error
+        raise UnreadablePixels(f"its picture cannot be warped: {one_line(error)}; {scene.href}") from error
     return np.ascontiguousarray(np.moveaxis(target, 0, -1))
 
 
