@@ -30,8 +30,7 @@ from pipeline.progress import Silent
 from pipeline.queries import Query
 from pipeline.rebuilt import plans_of
 from pipeline.region import run_region
-from pipeline.results import TileResult
-from pipeline.sources import read_sources, sources_touching
+from pipeline.results import TileResult, read_results
 from pipeline.spec import RunSpec
 from pipeline.stitch import CERTAIN, TileView, stitch_window, threshold_mask, view_of, weight_of
 from pipeline.storage import Store
@@ -141,8 +140,9 @@ def _samples(folder: Path, day: Look) -> Iterator[Sample]:
         state, scene = committed(store, plan, queries), Window(0, 0, SIDE_PX, SIDE_PX)
         for query, asked in zip(queries, demo_queries(), strict=True):
             index = state.of_query(query)
-            (sources,) = sources_touching(store, plan.scene.scene_id, index, plan.grids, [scene])
-            results = list(read_sources(sources))
+            keys = frozenset(index["key"].to_pylist())
+            batches = index["batch"].unique().to_pylist()
+            results = [r for b in batches for r in read_results(store, b, keys=keys, scene_id=plan.scene.scene_id)]
             told = [_told(result, plan.grids[1], scene) for result in results]
             yield Sample(scene, results, dict(plan.grids), told, regions[plan.scene.scene_id].mask(asked.kinds))
 

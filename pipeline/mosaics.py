@@ -117,8 +117,11 @@ def write_block(
     """Write both rasters of the group at `path` (below `masks.zarr`) over `window`, the only writer of its chunks."""
     group = zarr.open_group(_zarr_store(store), path=path, mode="r+", use_consolidated=False)
     region = window.slices_in(Window(0, 0, window.x1, window.y1))
+    # Zarr leaves chunks out that hold the fill value alone, which both rasters have at the same pixels, and takes as
+    # long to compare all of them as to compress them.
+    some_unseen = bool(probability.max(initial=0) == NOBODY_LOOKED)
     for name, values in zip(_RASTERS, (probability, mask), strict=True):
-        _array(group, name)[region] = values
+        _array(group, name).with_config({"write_empty_chunks": not some_unseen})[region] = values
 
 
 def read_window(store: Store, path: str, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -24,7 +24,7 @@ from t2s_core.errors import MachineFault
 from t2s_core.masks import QuantisedLogits
 
 SCHEMA_VERSION = "1"
-_INDEX = ("key", "level", "row", "col", "query_id", "status", "reason")
+_INDEX = ("key", "level", "row", "col", "query_id", "status", "reason", "valid")
 _REPEATING = pa.dictionary(pa.int32(), pa.string())
 _READERS, _TABLES_AT_ONCE = 16, 256
 _UNREADABLE = (ValueError, OSError, pa.ArrowException)
@@ -139,10 +139,11 @@ def write_batch(store: Store, name: str, results: Sequence[TileResult]) -> None:
             packed[id(result.valid)] = compress(np.packbits(result.valid).tobytes())
     table = pa.Table.from_pylist([_to_row(r, compress, packed.get(id(r.valid))) for r in results], schema=SCHEMA)
     sink = io.BytesIO()
-    # a handful of rows: dictionaries and statistics would be larger than what they save
+    # a handful of rows: dictionaries and statistics would be larger than what they save, and starting zstd for each
+    # column takes longer than all else, for masks are compressed already
     # checksums: bytes that change on a disk later must not become another mask
     pq.write_table(
-        table, sink, compression="zstd", use_dictionary=False, write_statistics=False, write_page_checksum=True
+        table, sink, compression="snappy", use_dictionary=False, write_statistics=False, write_page_checksum=True
     )
     store.write(name, sink.getvalue())
 
@@ -153,23 +154,23 @@ def batch_names(store: Store, scene_id: str) -> list[str]:
 
 
 def read_index(store: Store, names: Sequence[str]) -> tuple[pa.Table, frozenset[str]]:
-    """Columns key, level, row, col, query_id, status, reason of committed batches, plus `batch` (the object's name).
+    """Columns key, level, row, col, query_id, status, reason, all_valid of committed batches, plus `batch`, the object.
 
-    And the names of those that are no whole tile results. Commits are atomic, so such an object was damaged from
-    outside, and nothing is known of what it held. What repeats is dictionary-encoded: a region's index has millions of
-    rows.
+    `all_valid`: see `TileResult.valid`. And the names of those that are no whole tile results. Commits are atomic, so
+    such an object was damaged from outside, and nothing is known of what it held. What repeats is dictionary-encoded: a
+    region's index has millions of rows.
     """
-    plain = pa.schema([SCHEMA.field(name) for name in _INDEX])
+    stored = pa.schema([SCHEMA.field(name) for name in _INDEX])
+    plain = pa.schema([*(field for field in stored if field.name != "valid"), pa.field("all_valid", pa.bool_())])
     schema = pa.schema([*map(_indexed, plain), pa.field("batch", _REPEATING)])
 
     def read(name: str) -> pa.Table | None:
         data = store.read(name)  # what this raises is the storage's fault, not the object's
         try:
-            # not `read_table`, which takes four times as long to plan the reading of a handful of rows
-            table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read(list(_INDEX))
+            table = _parse(data, stored)
         except _UNREADABLE:
             return None
-        return table if table.schema.equals(plain) else None
+        return table.drop_columns("valid").append_column("all_valid", table["valid"].is_null())
 
     parts, damaged = [schema.empty_table()], set()
     # Mostly waiting for a bucket: many at once, in the order of their names.
@@ -211,16 +212,21 @@ def _whole_table(store: Store, name: str, columns: Sequence[str] | None = None) 
     data = store.read(name)
     schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(column) for column in columns])
     try:
-        return pq.read_table(
-            io.BytesIO(data),
-            columns=None if columns is None else list(columns),
-            schema=schema,
-            page_checksum_verification=True,
-        )
+        return _parse(data, schema)
     except _UNREADABLE as error:
         raise MachineFault(
             f"{store.href(name)} is damaged ({error}); delete it and run the same command again"
         ) from error
+
+
+def _parse(data: bytes, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema`. Raises one of `_UNREADABLE`."""
+    # Not `read_table`, nor threads: to plan the reading of a handful of rows takes four times as long as to read them.
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    table = file.read(schema.names, use_threads=False).select(schema.names)
+    if not table.schema.equals(schema):
+        raise pa.ArrowInvalid(f"its columns are {', '.join(map(str, table.schema))}")
+    return table
 
 
 def _to_row(result: TileResult, compress: Callable[[bytes], bytes], valid: bytes | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.results import TileResult, TileStatus, read_results
 from pipeline.storage import Store
-from pipeline.tiling import TileGrid, Window
+from pipeline.tiling import TileGrid, TileKey, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Sources:
     """By level."""
     keys_by_batch: tuple[tuple[str, frozenset[str]], ...]
     """(object name, keys of its rows), in order of the names."""
+    clear: tuple[TileKey, ...] = ()
+    """Tiles that saw nothing in the whole of their windows: all that could be read of them is known."""
 
 
 def sources_touching(
@@ -37,19 +39,23 @@ def sources_touching(
         here = np.flatnonzero(levels == level)
         places[level][rows[here], cols[here]] = here
     batches, result_keys = index["batch"], index["key"]
+    without = pc.not_equal(index["status"], TileStatus.OK.value)
+    is_clear = np.asarray(pc.and_(without, index["all_valid"]))
     for window in windows:
         keys: dict[str, set[str]] = {}
+        clear: list[TileKey] = []
         for level, grid in grids.items():
             for row, col in grid.over(window):
                 place = places[level][row, col]
-                if place >= 0:
+                if place >= 0 and is_clear[place]:
+                    clear.append(TileKey(scene_id, level, row, col))
+                elif place >= 0:
                     keys.setdefault(batches[place].as_py(), set()).add(result_keys[place].as_py())
-        yield Sources(
-            store, scene_id, window, dict(grids), tuple((batch, frozenset(keys[batch])) for batch in sorted(keys))
-        )
+        by_batch = tuple((batch, frozenset(keys[batch])) for batch in sorted(keys))
+        yield Sources(store, scene_id, window, dict(grids), by_batch, tuple(clear))
 
 
 def read_sources(sources: Sources) -> Iterator[TileResult]:
-    """The results, one batch in memory at a time."""
+    """The results but for `Sources.clear`, one batch in memory at a time."""
     for batch, keys in sources.keys_by_batch:
         yield from read_results(sources.store, batch, keys=keys, scene_id=sources.scene_id)

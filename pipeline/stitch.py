@@ -23,13 +23,13 @@ most the largest that some tile gives, so every target pixel is claimed by a til
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.results import MaskRecord, TileResult
-from pipeline.tiling import TileGrid, Window
+from pipeline.tiling import TileGrid, TileKey, Window
 from t2s_core import masks
 
 NOBODY_LOOKED = 255
@@ -82,37 +82,57 @@ class TileView:
         return np.where(threshold_mask(self.codes, threshold) == 1, self.speaker, 0)
 
 
-def stitch_window(block: Window, results: Iterable[TileResult], grids: Mapping[int, TileGrid]) -> Block:
+def stitch_window(
+    block: Window, results: Iterable[TileResult], grids: Mapping[int, TileGrid], *, clear: Iterable[TileKey] = ()
+) -> Block:
     """Blend one query's tile results into `block` (window_scene_px, within the scene), as the module says.
 
     `results`: at most one of each tile; those that do not touch the block, or where the model gave no usable answer,
-    add nothing. `grids`: of all levels of the scene.
+    add nothing. `grids`: of all levels of the scene. `clear`: tiles that touch the block, none of them among those of
+    `results`, that saw all of their windows and nothing there.
     """
     everything: dict[int, _Sums] = {}
     large: dict[int, _Sums] = {}
+
+    def sums_of(level: int) -> list[_Sums]:
+        return [
+            by_level.setdefault(level, _Sums(block, grids[level]))
+            for by_level in ((everything, large) if finer_side_px(grids, level) else (everything,))
+        ]
+
+    for tile in clear:
+        for sums in sums_of(tile.level):
+            sums.look(tile)
     for result in results:
         part = block.intersection(result.window_scene_px)
-        if part is None or not result.status.seen:
-            continue
-        level, grid = result.tile.level, grids[result.tile.level]
-        finer_px = finer_side_px(grids, level)
-        told = (everything, large) if finer_px else (everything,)
-        taper = _taper(grid, result.tile.row, result.tile.col)
-        for by_level in told:
-            if level not in by_level:
-                by_level[level] = _Sums(block, grid)
-            by_level[level].look(result, part, taper)
-        small = small_instances(result, finer_px) if finer_px else None
-        for area, view in _claimed_views(result, part):
-            clear = taper.over(area)
-            weight = _trusted(clear, result, view)
-            clear *= _FULL_TRUST
-            if result.valid is not None:
-                clear *= view.looked
-            everything[level].claim(area, view, weight, clear)
-            if small is not None:
-                large[level].claim(area, view, weight * ~small[view.speaker], clear)
+        if part is not None and result.status.seen:
+            _add(result, part, grids, *sums_of(result.tile.level))
     return Block(block, _fused((block.height, block.width), everything, large))
+
+
+def _add(
+    result: TileResult,
+    part: Window,
+    grids: Mapping[int, TileGrid],
+    everything: "_Sums",
+    large: "_Sums | None" = None,
+) -> None:
+    """What a tile says of its `part` of a block to the sums of its level."""
+    level = result.tile.level
+    taper = _taper(grids[level], result.tile.row, result.tile.col)
+    for sums in (everything, large) if large else (everything,):
+        sums.look(result.tile)
+        if result.valid is not None:
+            sums.take_back(part, taper.over(part) * ~result.valid[part.slices_in(result.window_scene_px)])
+    for area, view in _claimed_views(result, part):
+        nothing = taper.over(area)
+        weight = _trusted(nothing, result, view)
+        if result.valid is not None:
+            nothing *= view.looked
+        everything.claim(area, view, weight, nothing)
+        if large:
+            small = small_instances(result, finer_side_px(grids, level))
+            large.claim(area, view, weight * ~small[view.speaker], nothing)
 
 
 class _Sums:
@@ -125,35 +145,47 @@ class _Sums:
     def __init__(self, block: Window, grid: TileGrid) -> None:
         self._block, self._grid = block, grid
         self._absent = set(grid.over(block))
+        self._is_clear = True
+
+    @cached_property
+    def _weighted(self) -> NDArray[np.float64]:
         # Whole numbers as floats: exact below 2**53, and faster to multiply and divide than as integers.
-        self._weighted = np.zeros((block.height, block.width), np.float64)
-        self._more = np.zeros((block.height, block.width), np.int32)  # a tile gives at most 2**24, and few meet
+        return np.zeros((self._block.height, self._block.width), np.float64)
 
-    def look(self, result: TileResult, part: Window, taper: "_Taper") -> None:
-        """A tile, once, looked at its `part` of the block and says nothing yet."""
-        self._absent.discard((result.tile.row, result.tile.col))
-        if result.valid is not None:
-            blind = ~result.valid[part.slices_in(result.window_scene_px)]
-            self._more[part.slices_in(self._block)] -= _FULL_TRUST * taper.over(part) * blind
+    @cached_property
+    def _more(self) -> NDArray[np.int32]:
+        return np.zeros((self._block.height, self._block.width), np.int32)  # a tile gives at most 2**24, and few meet
 
-    def claim(self, area: Window, view: TileView, weight: NDArray[np.int32], clear: NDArray[np.int32]) -> None:
-        """What the tile says of an `area` of its part instead, with its `weight` there; of each pixel once.
+    def look(self, tile: TileKey) -> None:
+        """A tile looked at all of its part of the block and says nothing yet."""
+        self._absent.discard((tile.row, tile.col))
 
-        `clear`: the weight that its clear view of nothing would have had.
+    def take_back(self, area: Window, taper: NDArray[np.int32]) -> None:
+        """Of an `area`, (height, width), what a tile that saw nothing there counted for: its `taper`, unscaled."""
+        self._is_clear = False
+        self._more[area.slices_in(self._block)] -= _FULL_TRUST * taper
+
+    def claim(self, area: Window, view: TileView, weight: NDArray[np.int32], taper: NDArray[np.int32]) -> None:
+        """What a tile says of an `area` of its part instead, with its `weight` there; of each pixel once.
+
+        `taper`: what its clear view of nothing counted for.
         """
         inside = area.slices_in(self._block)
         weighted = weight.astype(np.float64)
         weighted *= view.probability_units
         self._weighted[inside] += weighted
-        self._more[inside] += weight - clear
+        self._more[inside] += weight
+        self.take_back(area, taper)
 
     def mean(self) -> NDArray[np.uint8]:
         """(height, width): codes, rounded half up; 255 where no weight is."""
         for row, col in self._absent:
             part = self._block.intersection(self._grid.window(row, col))
             assert part is not None
-            self._more[part.slices_in(self._block)] -= _FULL_TRUST * _taper(self._grid, row, col).over(part)
+            self.take_back(part, _taper(self._grid, row, col).over(part))
         self._absent.clear()
+        if self._is_clear:
+            return np.zeros((self._block.height, self._block.width), np.uint8)
         along_y, along_x = self._clear_along()
         codes = np.empty(self._more.shape, np.uint8)
         for y in range(0, len(codes), _ROWS_AT_ONCE):  # what is needed in between then stays in the processor's cache

@@ -131,7 +131,7 @@ def _stitch_blocks(
     sources: Iterable[Sources], path: str, threshold: float, workers: Workers, seam_count: SeamCount, *, at_once: int
 ) -> _Counts:
     # A block that no usable result touches keeps its fill value: nobody looked.
-    wanted = (s for s in sources if s.keys_by_batch)
+    wanted = (s for s in sources if s.keys_by_batch or s.clear)
     tasks = (_StitchTask(some, path, threshold) for some in iter(lambda: tuple(islice(wanted, at_once)), ()))
     target_px = background_px = 0
     for made in workers.map(_stitch, tasks):
@@ -152,7 +152,7 @@ def _stitch(task: _StitchTask) -> list[tuple[_Counts, BlockSeams]]:
 
     with ahead(_read(task.sources), 1) as read, behind(write, 1) as put:
         for sources, results in read:
-            block = stitch_window(sources.window_scene_px, results, sources.grids)
+            block = stitch_window(sources.window_scene_px, results, sources.grids, clear=sources.clear)
             mask = threshold_mask(block.probability, task.threshold)
             put((sources.store, block, mask))
             counts = _Counts(target_px=int(np.count_nonzero(mask == 1)), background_px=int(np.count_nonzero(mask == 0)))

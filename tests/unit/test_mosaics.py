@@ -152,6 +152,23 @@ def test_seen_background_and_unseen_are_three_things(store: Store) -> None:
     assert [meanings[c] for c in mosaic["coverage_l1"].values[0]] == ["ok", "no_target", "failed"]
 
 
+def test_tiles_that_saw_nothing_in_all_of_their_windows_are_not_read_again(store: Store) -> None:
+    scene, grids = scene_of(40, 120), {1: TileGrid(120, 40, 40, 0)}
+    found, nothing = answer(grids[1], 0, 0), answer(grids[1], 0, 1, TileStatus.NO_TARGET)
+    partly = replace(answer(grids[1], 0, 2, TileStatus.NO_TARGET), valid=np.arange(1600).reshape(40, 40) < 800)
+    results = [found, nothing, partly]
+    names = [f"tiles/alpha/1/{k}.parquet" for k in "abc"]
+    for name, result in zip(names, results, strict=True):
+        write_batch(store, name, [result])
+    index = read_index(store, names)[0]
+    store.remove(names[1])
+    stitch(store, scene, results, grids, index=index)
+    expected = stitch_window(Window(0, 0, 120, 40), results, grids).probability
+    np.testing.assert_array_equal(open_mosaic(store, "alpha", "water")["probability"], expected)
+    assert (expected[:, 40:80] == 0).all()
+    assert (expected[20:, 80:] == 255).all()
+
+
 def test_coverage_knows_pending_and_not_planned(store: Store) -> None:
     scene, grids = scene_of(40, 120), {1: TileGrid(120, 40, 40, 0)}
     planned = planned_tiles(grids, [TileKey("alpha", 1, 0, 0), TileKey("alpha", 1, 0, 1)])

@@ -307,7 +307,8 @@ def test_what_is_skipped_where_nothing_is_claimed_changes_nothing(
         valid = rng.random((grid.side, grid.side)) < 0.9 if rng.random() < 0.5 else None
         status = TileStatus.FAILED if rng.random() < 0.2 else TileStatus.OK
         iou = float(rng.uniform(0, 1.2))
-        results.append(tile_result(grid, row, col, spotted(rng, n), status=status, predicted_iou=iou, valid=valid))
+        instances = spotted(rng, n) if rng.random() < 0.6 else []
+        results.append(tile_result(grid, row, col, instances, status=status, predicted_iou=iou, valid=valid))
         part = block.intersection(results[-1].window_scene_px)
         if part is not None and results[-1].status.seen:
             view, inside = view_of(results[-1], part), part.slices_in(block)
@@ -317,3 +318,7 @@ def test_what_is_skipped_where_nothing_is_claimed_changes_nothing(
     per_code = np.where(weights > 0, weights * 256, 1)
     expected = np.where(weights > 0, (2 * weighted + per_code) // (2 * per_code), NOBODY_LOOKED)
     np.testing.assert_array_equal(stitch_window(block, results, {1: grid}).probability, expected.astype(np.uint8))
+    clear = [r.tile for r in results if r.status.seen and not r.masks and r.valid is None]
+    others = [r for r in results if r.tile not in clear]
+    known = stitch_window(block, others, {1: grid}, clear=clear)
+    np.testing.assert_array_equal(known.probability, expected.astype(np.uint8))
