@@ -1,10 +1,11 @@
-"""How much of N workers' time the models get, with engines that sleep like a GPU: N threads of one process.
+"""How much of N workers' time the models get, with engines that sleep like a GPU: N threads, eight to a process.
 
-Tiles are small, for all workers read and write on this one machine, in one interpreter: what is asked is what the
-driver, the scheduler and the hand-over of work cost. `bench_overhead` tells what reading and writing do.
+Tiles are small, for all workers read and write on this one machine: what is asked is what the driver, the scheduler and
+the hand-over of work cost. `bench_overhead` tells what reading and writing do.
 """
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
+import cloudpickle
 from distributed import Client, LocalCluster
 from do_nothing import prepared, sparse_scene
 
@@ -30,7 +31,9 @@ from t2s_core.registry import load_prompter
 
 LONG = True
 HEADLINE = 16
-SLEEP_S, BATCHES_PER_WORKER, TILE_PX, OVERLAP_PX, BATCH_TILES = 0.5, 40, 64, 16, 8
+SLEEP_S, BATCHES_PER_WORKER, TILE_PX, OVERLAP_PX, BATCH_TILES = 0.5, 80, 64, 16, 8
+THREADS = 8
+"""Of a process, at most."""
 
 
 class Sleeper:
@@ -47,6 +50,7 @@ class Sleeper:
 
 def measure() -> dict[str, Any]:
     """Efficiency: batches that were answered, times their sleep, over the time of all workers together."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers know nothing of this folder
     counts = [int(n) for n in os.environ.get("T2S_BENCH_WORKERS", "1,4,16,64").split(",")]
     found = {n: _efficiency(n) for n in counts}
     headline = HEADLINE if HEADLINE in found else counts[-1]
@@ -62,34 +66,44 @@ def measure() -> dict[str, Any]:
 
 
 def _efficiency(n_workers: int) -> dict[str, float]:
-    stride = TILE_PX - OVERLAP_PX
-    side_tiles = int((n_workers * BATCHES_PER_WORKER * BATCH_TILES) ** 0.5)
+    stride, n_processes = TILE_PX - OVERLAP_PX, -(-n_workers // THREADS)
+    width, height = (n * stride + OVERLAP_PX for n in (n_workers * BATCH_TILES, BATCHES_PER_WORKER))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        scene = sparse_scene(folder / "scene.tif", side_tiles * stride + OVERLAP_PX)
+        scene = sparse_scene(folder / "scene.tif", width, height)
         ready = prepared(folder, [scene], tile_px=TILE_PX, overlap_px=OVERLAP_PX, batch_tiles=BATCH_TILES)
         (plan,) = plan_scenes(ready, {}, InProcess())
-        prompter = load_prompter(ready.spec.models.prompter, device="cpu")
-        engine = Engine(Sleeper(prompter), _Segmenter(ready.versions.segmenter))  # type: ignore[arg-type]
         context = RunContext(ready.store, ready.spec, "r", "", device="cpu")
         state = committed(ready.store, plan, ready.spec.queries)
         with (
-            mock.patch.object(worker, "_engine", lru_cache(lambda *_: engine)),
-            mock.patch.object(worker, "_TURNS", nullcontext()),  # a thread is a worker here, with its own models
             LocalCluster(
-                n_workers=n_workers, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0
+                n_workers=n_processes,
+                threads_per_worker=n_workers // n_processes,
+                dashboard_address=None,
+                memory_limit=0,
             ) as cluster,
             Client(cluster) as client,
         ):
+            client.wait_for_workers(n_processes)
+            client.run(_sleep_from_now_on, ready.spec.models.prompter, ready.versions.segmenter)
             start_s = time.perf_counter()
             receipt = segment_scene(plan, state, context, DaskWorkers(client), Silent())
             wall_s = time.perf_counter() - start_s
-    n_batches = -(-receipt.computed // BATCH_TILES)
+    n_batches = receipt.computed // BATCH_TILES
+    assert n_batches == n_workers * BATCHES_PER_WORKER, n_batches
     return {
         "efficiency": round(n_batches * SLEEP_S / (n_workers * wall_s), 4),
+        "processes": n_processes,
         "batches": n_batches,
         "wall_s": round(wall_s, 2),
     }
+
+
+def _sleep_from_now_on(prompter: str, segmenter_version: str) -> None:
+    """In a worker's process: a thread is a worker here, with a GPU of its own that no other waits for."""
+    engine = Engine(Sleeper(load_prompter(prompter, device="cpu")), _Segmenter(segmenter_version))  # type: ignore[arg-type]
+    worker._engine = lru_cache(lambda *_: engine)  # type: ignore[assignment]  # noqa: SLF001
+    worker._TURNS = nullcontext()  # type: ignore[assignment]  # noqa: SLF001
 
 
 class _Segmenter:

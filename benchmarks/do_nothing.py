@@ -15,11 +15,14 @@ from t2s_core.registry import prompter_profile
 QUERY = "anything"
 
 
-def sparse_scene(path: Path, side_px: int) -> Path:
-    """A square GeoTIFF of three 8-bit bands in blocks of 512 px, of which none is stored: black, and all of it data."""
+def sparse_scene(path: Path, width_px: int, height_px: int | None = None) -> Path:
+    """A GeoTIFF of three 8-bit bands in blocks of 512 px, of which none is stored: black, and all of it data.
+
+    It is square where no height is given.
+    """
     profile: dict[str, Any] = {
-        "driver": "GTiff", "width": side_px, "height": side_px, "count": 3, "dtype": "uint8", "crs": "EPSG:32633",
-        "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), "tiled": True, "blockxsize": 512, "blockysize": 512,
+        "driver": "GTiff", "width": width_px, "height": height_px or width_px, "count": 3, "dtype": "uint8",
+        "crs": "EPSG:32633", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), "tiled": True, "blockxsize": 512, "blockysize": 512,
         "compress": "deflate", "sparse_ok": True, "bigtiff": "yes",
     }  # fmt: skip
     with rasterio.open(path, "w", **profile):
