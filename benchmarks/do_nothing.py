@@ -22,8 +22,8 @@ def sparse_scene(path: Path, width_px: int, height_px: int | None = None) -> Pat
     """
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": width_px, "height": height_px or width_px, "count": 3, "dtype": "uint8",
-        "crs": "EPSG:32633", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), "tiled": True, "blockxsize": 512, "blockysize": 512,
-        "compress": "deflate", "sparse_ok": True, "bigtiff": "yes",
+        "crs": "EPSG:32633", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000),
+        "tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "sparse_ok": True, "bigtiff": "yes",
     }  # fmt: skip
     with rasterio.open(path, "w", **profile):
         pass
