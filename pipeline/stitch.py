@@ -95,10 +95,11 @@ def stitch_window(
     large: dict[int, _Sums] = {}
 
     def sums_of(level: int) -> list[_Sums]:
-        return [
-            by_level.setdefault(level, _Sums(block, grids[level]))
-            for by_level in ((everything, large) if finer_side_px(grids, level) else (everything,))
-        ]
+        if level not in everything:
+            everything[level] = _Sums(block, grids[level])
+            if finer_side_px(grids, level):
+                large[level] = _Sums(block, grids[level])
+        return [by_level[level] for by_level in (everything, large) if level in by_level]
 
     for tile in clear:
         for sums in sums_of(tile.level):
