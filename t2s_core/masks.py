@@ -60,17 +60,24 @@ def quantise(logits: NDArray[np.float32]) -> QuantisedLogits:
     """
     if logits.ndim != 2:  # noqa: PLR2004
         raise ContractError(f"logits of shape {logits.shape} cannot be quantised; they must be (height, width)")
-    if np.isnan(logits).any():
+    if np.isnan(logits.max(initial=-np.inf)):
         raise ContractError("logits with NaN cannot be quantised; check the segmenter's output before")
-    clipped = np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT).astype(np.float64)
+    height, width = logits.shape
+    rows, columns = _around(logits > -LOGIT_LIMIT)  # most of a mask is surely not the object, and needs no arithmetic
+    clipped = np.clip(logits[rows, columns], -LOGIT_LIMIT, LOGIT_LIMIT).astype(np.float64)
     codes = np.rint((clipped + LOGIT_LIMIT) / (2 * LOGIT_LIMIT) * CODE_MAX).astype(np.uint8)
-    height, width = codes.shape
-    rows, columns = np.flatnonzero(codes.any(axis=1)), np.flatnonzero(codes.any(axis=0))
-    if rows.size == 0:
-        return QuantisedLogits(np.zeros((0, 0), np.uint8), (0, 0), (height, width))
-    top, left = int(rows[0]), int(columns[0])
-    crop = np.ascontiguousarray(codes[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1])
-    return QuantisedLogits(crop, (top, left), (height, width))
+    inner_rows, inner_columns = _around(codes > 0)
+    crop = np.ascontiguousarray(codes[inner_rows, inner_columns])
+    offset = (rows.start + inner_rows.start, columns.start + inner_columns.start) if crop.size else (0, 0)
+    return QuantisedLogits(crop, offset, (height, width))
+
+
+def _around(flags: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """(rows, columns) of all that is True; of nothing, (0, 0) of it."""
+    rows, columns = (np.flatnonzero(flags.any(axis=axis)).tolist() for axis in (1, 0))
+    if not rows:
+        return slice(0, 0), slice(0, 0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def upsample(
