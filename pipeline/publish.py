@@ -13,6 +13,7 @@ from pipeline import checksums, mosaics, stac
 from pipeline.cog import FOLDER as COGS
 from pipeline.cog import cog_fingerprint, write_cogs
 from pipeline.committed import Committed
+from pipeline.features import FOLDER as FEATURES
 from pipeline.features import partition_name
 from pipeline.manifest import NAME, manifest_bytes
 from pipeline.plan import ScenePlan
@@ -58,6 +59,15 @@ def publish_run(store: Store, manifest: Mapping[str, Any], receipts: Sequence[St
     sums = checksums.sums_of(store, listed, InProcess())
     sums[NAME] = hashlib.sha256(manifest_bytes(manifest)).hexdigest()
     checksums.write_sums(store, checksums.RUN, sums)
+
+
+def withdraw_scene(store: Store, scene_id: str) -> None:
+    """Remove what readers would take for a part of the run. Tile results stay, so that it comes back without models."""
+    there = f"/scene_id={scene_id}/"
+    for name in (f"{mosaics.FOLDER}/{scene_id}", f"{COGS}/{scene_id}", checksums.scene_list(scene_id)):
+        store.remove(name)
+    for folder in {posixpath.dirname(name) for name in store.names(FEATURES) if there in name}:
+        store.remove(folder)
 
 
 def published_names(store: Store, scene_id: str, query_ids: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiffs import draw_tiff, noise
 
-from pipeline import addresses, inputs
+from pipeline import addresses, items
 from pipeline.inputs import Expanded, Source, expand
 from pipeline.scenes import resolve
 
@@ -141,7 +141,7 @@ def test_an_item_without_end_is_a_problem(tmp_path: Path) -> None:
     [
         ("{", "is no JSON"),
         ('{"type": "FeatureCollection", "features": []}', "is no STAC item"),
-        ('{"type": "Collection", "id": "c"}', "is a STAC collection; name its items"),
+        ('{"type": "Collection", "id": "c"}', "is a STAC collection that links to no item; search its API"),
         (BARE_ITEM % "{}", "no raster asset (it has none at all)"),
         (
             BARE_ITEM % '{"B04": {"href": "4.tif"}, "B03": {"href": "3.tif"}}',
@@ -300,5 +300,5 @@ def expand_of(content: str) -> Expanded:
 
 
 def test_an_impossible_address_is_a_problem_of_its_item() -> None:
-    with pytest.raises(inputs._NotAnItem, match=r"has an asset at //\[, which is no address"):
-        inputs._beside("https://host/item.json", "//[")
+    with pytest.raises(items.NotAnItem, match=r"has an asset at //\[, which is no address"):
+        items.beside("https://host/item.json", "//[")

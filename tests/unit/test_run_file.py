@@ -36,7 +36,7 @@ def test_every_option_of_the_command_is_a_key_and_reaches_the_run(tmp_path: Path
     """Whatever is set in the file is in the spec, in the settings, or where the run goes."""
     values: dict[str, Any] = {
         "scenes": ["a.tif"], "out": "o", "query": ["the lake"], "queries": [{"query": "roads", "threshold": 0.7}],
-        "aoi": "a.gpkg", "bands": "3,2,1", "nodata": -1, "allow_hosts": ["b"], "prompter": "qwen_vl:x",
+        "aoi": "a.gpkg", "asset": "visual", "bands": "3,2,1", "nodata": -1, "allow_hosts": ["b"], "prompter": "qwen_vl:x",
         "registry": "r", "segmenter": "sam_hf:y", "prompt_template": "t.txt", "tile_px": 256, "overlap_px": 32,
         "levels": "1,4", "first_look": 2, "batch_tiles": 3, "gsd": 0.5, "threshold": 0.6, "mode": "instance",
         "min_area_m2": 2.5, "simplify_m": 1.5, "max_unparsable": 0.5, "max_failed": 7, "skip_bad_scenes": True,

@@ -103,7 +103,9 @@ def test_all_items_of_all_pages_are_found_and_parameters_choose(items: list[dict
         assert names("?bbox=11.6,49,13.1,51") == ["scene-2", "scene-3"]
         assert names("?collections=even,odd&limit=3") == ["scene-0", "scene-1", "scene-2"]
         (first, *_) = expand(f"{root}/search", ["data.example.org"]).sources
-        assert first == Source("https://data.example.org/0.tif", "scene-0", "2024-05-01T00:00:00Z")
+        assert first == Source(
+            "https://data.example.org/0.tif", "scene-0", "2024-05-01T00:00:00Z", choice="visual of visual, red"
+        )
         (red,) = expand(f"{root}/search?ids=scene-0&limit=1#red").sources
         assert red.href == f"{root}/red.tif"
 
