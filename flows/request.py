@@ -178,7 +178,7 @@ class RunRequest(BaseModel):
     scenes: Annotated[tuple[str, ...], Flag(("SCENE...",), is_argument=True)] = Field(
         default=(), examples=[["scenes/*.tif"]]
     )
-    """GeoTIFFs, STAC items, catalogs: paths, globs, folders, URLs. A bucket's prefix/ is all below; API/search?... asks."""
+    """GeoTIFFs, STAC items or catalogs: paths, globs, folders, URLs. A bucket's prefix/, API/search?...: all there."""
     stac: Annotated[StacSearch | None, Flag(in_file_only=True)] = Field(
         default=None, examples=[{"api": "https://host/stac", "collections": ["naip"]}]
     )

@@ -41,9 +41,11 @@ def asset_problem(href: str, allowed_hosts: Iterable[str], what: str = "its asse
     problem = scheme_problem(href)
     if problem is not None:
         return f"{what} {href[:120]!r} {problem}"
-    host = host_of(href)
-    if not host:
+    if not is_url(href):
         return None
+    host = host_of(href)
+    if not host:  # clients take what follows for a bucket, or for a file of this machine
+        return f"{what} {href[:120]!r} names no host; give the file itself."
     if "@" in host:
         return f"{what} has an address that holds a user's name; give the file itself."
     if not any(fnmatch.fnmatchcase(host, pattern.lower()) for pattern in allowed_hosts):

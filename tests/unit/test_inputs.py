@@ -92,6 +92,8 @@ def test_assets_elsewhere_keep_their_address_and_relative_ones_are_beside_the_it
         ("zip://a.tif::https://example.org/a.zip", "zip:// is not opened"),
         ("ssh://example.org/a.tif", "ssh:// is not opened"),
         ("https://[/a.tif", "is no address"),
+        ("s3:///other/a.tif", "names no host"),
+        ("file://file:///etc/a.tif", "names no host"),
         ("https://xample.org/a.tif", "did not name"),
         ("https://data.example.org.evil.net/a.tif", "did not name"),
     ],

@@ -17,6 +17,7 @@ RGB = ("red", "green", "blue")
 JP2 = {"type": "image/jp2"}
 VISUAL = band_asset("tci.tif", *RGB, roles=["visual"])
 BANDS: dict[str, Any] = {key: band_asset(f"{key}.tif", common, name=key) for key, common in COLOURS.items()}
+NIR, RED_GREEN = band_asset("n.tif", "nir"), band_asset("rg.tif", "red", "green")
 BOTH_FORMATS = {**BANDS, **{f"{key}-jp2": {**asset, **JP2} for key, asset in BANDS.items()}}
 
 
@@ -36,9 +37,9 @@ def chosen(assets: dict[str, Any], asset: str = "", bands: tuple[Any, ...] | Non
         (BANDS, "", ("red",), ["B04"]),
         (BANDS, "", ("red", "red", "red"), ["B04"]),
         ({**BANDS, "visual": VISUAL}, "", RGB, ["tci"]),
-        ({**BANDS, "visual": VISUAL, "nir": band_asset("n.tif", "nir")}, "", ("nir", *RGB[:2]), ["n:nir", "B04:red", "B03:green"]),
+        ({**BANDS, "visual": VISUAL, "nir": NIR}, "", ("nir", *RGB[:2]), ["n:nir", "B04:red", "B03:green"]),
         (BOTH_FORMATS, "", RGB, ["B04:red", "B03:green", "B02:blue"]),
-        ({"rg": band_asset("rg.tif", "red", "green"), "b": band_asset("b.tif", "blue")}, "", RGB, ["rg:red", "rg:green", "b:blue"]),
+        ({"rg": RED_GREEN, "b": BANDS["B02"]}, "", RGB, ["rg:red", "rg:green", "B02:blue"]),
         (BANDS, "B02,B03,B04", None, ["B02:None", "B03:None", "B04:None"]),
         (BANDS, "B02, B03, B04", (2, 1, 1), ["B02:2", "B03:1", "B04:1"]),
         (BANDS, "B02,B03,B04", (4,), ["B02:4", "B03:4", "B04:4"]),
@@ -61,7 +62,7 @@ def test_assets_are_chosen_by_key_by_band_and_by_what_they_are(
         (BANDS, "B04,TCI,B02", None, "has no asset TCI; it has B04, B03, B02."),
         (BANDS, "B04,B03", None, "is to be shown by the assets B04,B03, which are not one or three; use e.g. red,"),
         (BANDS, "", None, "has several raster assets (B04, B03, B02); name one: --asset B04."),
-        (BANDS, "", ("nir", *RGB[:2]), "with the bands blue (b02), green (b03), red (b04), and not all of nir, red, gree"),
+        (BANDS, "", ("nir", *RGB[:2]), "with the bands blue (b02), green (b03), red (b04), and not all of nir, red"),
         (
             {"a": band_asset("a.tif", "red"), "b": band_asset("b.tif", "red"), **BANDS}, "", RGB,
             "has several assets with a band red (a, b, B04); name three: --asset A,B,C.",
@@ -79,9 +80,9 @@ def test_what_cannot_be_chosen_is_a_line_with_what_there_is(
 
 def test_every_file_of_three_must_lie_where_it_may() -> None:
     far = {**BANDS, "B02": band_asset("https://elsewhere.org/B02.tif", "blue")}
-    with pytest.raises(NotAnItem, match="on elsewhere.org, which you did not name"):
+    with pytest.raises(NotAnItem, match=r"on elsewhere\.org, which you did not name"):
         chosen(far, "", RGB)
-    with pytest.raises(NotAnItem, match="on elsewhere.org, which you did not name"):
+    with pytest.raises(NotAnItem, match=r"on elsewhere\.org, which you did not name"):
         chosen(far, "B02,B03,B04")
 
 
