@@ -27,6 +27,8 @@ class Area:
 
     polygons: BaseGeometry
     """Longitude and latitude, within -180 to 180: split where it crosses the antimeridian."""
+    stray: float = 0.0
+    """Degrees by which its edges may lie elsewhere."""
 
     @classmethod
     def of(cls, geometry: BaseGeometry, crs: str) -> "Area | None":
@@ -42,13 +44,10 @@ class Area:
             placed = to_geographic(parts, GeoBox(shape, to_ground, CRS(crs)), along_pixels=False)
         except BadInput:
             return None
-        return cls(shapely.union_all(placed))
-
-    @property
-    def _stray(self) -> float:
-        """Degrees by which its edges may lie elsewhere."""
-        bounds = shapely.bounds(shapely.get_parts(self.polygons))
-        return float((bounds[:, 2:] - bounds[:, :2]).max()) / _SIDE_PX
+        united = shapely.union_all(placed)
+        shapely.prepare(united)  # a hundred thousand items may be held against it
+        bounds = shapely.bounds(shapely.get_parts(united))
+        return cls(united, float((bounds[:, 2:] - bounds[:, :2]).max()) / _SIDE_PX)
 
     @property
     def bbox(self) -> tuple[float, float, float, float]:
@@ -60,7 +59,7 @@ class Area:
         """Whether a box (west, south, east, north; west greater than east across the antimeridian) lies all outside."""
         west, south, east, north = bbox
         east += _ALL_AROUND if east < west else 0.0
-        spare = max(_SPARE * max(east - west, north - south), self._stray)
+        spare = max(_SPARE * max(east - west, north - south), self.stray)
         box = shapely.box(west - spare, south - spare, east + spare, north + spare)
         return not any(self.polygons.intersects(translate(box, by)) for by in (-_ALL_AROUND, 0.0, _ALL_AROUND))
 

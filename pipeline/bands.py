@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pipeline.texts import one_line
 from t2s_core.errors import BadInput
 
 Bands = tuple[int, ...] | tuple[str, ...]
@@ -16,6 +17,8 @@ COMMON_NAMES = frozenset(
 )  # fmt: skip
 """Those of the STAC extension `eo`."""
 _MOST_SAID = 20
+_LONGEST = 40
+"""Of a band's name."""
 
 
 class Named(NamedTuple):
@@ -46,7 +49,7 @@ def of_asset(asset: Mapping[str, Any]) -> tuple[Named, ...]:
 
 def of_file(dataset: Any) -> tuple[Named, ...]:  # noqa: ANN401 -- rasterio ships no types
     """A file's bands: by their descriptions where any of these is a common name, else by colour interpretation too."""
-    described = [(text or "").strip().lower() for text in dataset.descriptions]
+    described = [_plain(text or "") for text in dataset.descriptions]
     if COMMON_NAMES.intersection(described):
         return tuple(Named(text, text) if text in COMMON_NAMES else Named("", text) for text in described)
     colours = [colour.name if colour.name in COMMON_NAMES else "" for colour in dataset.colorinterp]
@@ -92,5 +95,10 @@ def _named(entries: Sequence[Mapping[str, Any]]) -> Named:
     """Of entries that tell of one band, the first that says it."""
     commons = [entry.get(key) for entry in entries for key in ("eo:common_name", "common_name")]
     names = [entry.get("name") for entry in entries]
-    common, name = (next((t.lower() for t in texts if isinstance(t, str) and t), "") for texts in (commons, names))
+    common, name = (next((_plain(t) for t in texts if isinstance(t, str) and t), "") for texts in (commons, names))
     return Named(common, name)
+
+
+def _plain(text: str) -> str:
+    """Of a stranger's file, in a line, in lower case."""
+    return one_line(text, _LONGEST).lower() if text.strip() else ""

@@ -13,8 +13,8 @@ MAX_FILES = 100_000
 """Of items and catalogs together."""
 MAX_DEPTH = 16
 """Catalogs within catalogs."""
-CATALOGS = frozenset({"Catalog", "Collection"})
-_FOLLOWED = frozenset({"item", "child"})
+CATALOGS = ("Catalog", "Collection")
+_FOLLOWED = ("item", "child")
 _AT_ONCE = 8
 
 

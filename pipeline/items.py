@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +16,15 @@ from pipeline.addresses import asset_problem
 from pipeline.areas import Area
 from pipeline.bands import Bands, Named
 from pipeline.rasters import is_url
+from pipeline.texts import one_line
 
 TIFF_SUFFIXES = {".tif", ".tiff"}
 _RASTER_SUFFIXES = {*TIFF_SUFFIXES, ".jp2", ".vrt"}
 _COULD_BE_RASTERS = ("image/tiff", "image/vnd.stac.geotiff", "image/jp2")
 _BEST_ROLES = ("visual", "data")
 _COLOURS = 3
+_MOST_SAID = 12
+_LONGEST_SAID = 60
 _MOST_DEGREES = 1e3
 """Coordinates beyond are none."""
 
@@ -111,7 +114,7 @@ def source_of(item: Any, href: str, wanted: Wanted, hosts: Sequence[str]) -> Sou
         utc(taken),
         named=named[0] if len(chosen) == 1 else (),
         layers=_layers(places, named, wanted) if len(chosen) > 1 else (),
-        choice="" if wanted.asset or len(rasters) < 2 else f"{', '.join(chosen)} of {', '.join(rasters)}",  # noqa: PLR2004
+        choice="" if wanted.asset or len(rasters) < 2 else f"{_said(chosen)} of {_said(rasters)}",  # noqa: PLR2004
     )
 
 
@@ -128,6 +131,13 @@ def beside(item_href: str, href: str) -> str:
     if is_url(item_href):
         return f"{item_href.rsplit('/', maxsplit=1)[0]}/{href.removeprefix('./')}"
     return os.path.normpath(Path(item_href).parent / href)
+
+
+def _said(keys: Iterable[str]) -> str:
+    """Of a stranger's item, in a line."""
+    keys = list(keys)
+    more = f" and {len(keys) - _MOST_SAID} more" if len(keys) > _MOST_SAID else ""
+    return ", ".join(one_line(key, _LONGEST_SAID) for key in keys[:_MOST_SAID]) + more
 
 
 def _is_text(value: object) -> bool:
@@ -168,12 +178,12 @@ def _choose(assets: Mapping[str, Any], wanted: Wanted) -> list[str]:
         if len(keys) == 1:
             return keys
     if not rasters:
-        raise NotAnItem(f"has no raster asset ({', '.join(assets) or 'it has none at all'}); give a GeoTIFF.")
+        raise NotAnItem(f"has no raster asset ({_said(assets) or 'it has none at all'}); give a GeoTIFF.")
     if wanted.names:
         known = sorted({str(band) for key in rasters for band in bands.of_asset(assets[key]) if str(band)})
-        there = f"has several raster assets ({', '.join(rasters)}) with the bands {', '.join(known) or 'of no name'}"
-        raise NotAnItem(f"{there}, and not all of {', '.join(wanted.names)}; name one: --asset {rasters[0]}.")
-    raise NotAnItem(f"has several raster assets ({', '.join(rasters)}); name one: --asset {rasters[0]}.")
+        there = f"has several raster assets ({_said(rasters)}) with the bands {_said(known) or 'of no name'}"
+        raise NotAnItem(f"{there}, and not all of {', '.join(wanted.names)}; name one: --asset {_said(rasters[:1])}.")
+    raise NotAnItem(f"has several raster assets ({_said(rasters)}); name one: --asset {_said(rasters[:1])}.")
 
 
 def _given(assets: Mapping[str, Any], asset: str) -> list[str]:
@@ -182,7 +192,7 @@ def _given(assets: Mapping[str, Any], asset: str) -> list[str]:
     keys = [key.strip() for key in asset.split(",")]
     lacking = [key for key in keys if key not in assets]
     if lacking:
-        raise NotAnItem(f"has no asset {lacking[0]}; it has {', '.join(assets) or 'none'}.")
+        raise NotAnItem(f"has no asset {lacking[0]}; it has {_said(assets) or 'none'}.")
     if len(keys) != _COLOURS:
         raise NotAnItem(f"is to be shown by the assets {asset}, which are not one or three; use e.g. red,green,blue.")
     return keys
@@ -202,7 +212,7 @@ def _by_names(assets: Mapping[str, Any], rasters: Sequence[str], names: Sequence
         best = [key for key in keys if _rank(assets[key]) == min(_rank(assets[other]) for other in keys)]
         best = [key for key in best if key.lower() == name.lower()] or best
         if len(best) > 1:
-            raise NotAnItem(f"has several assets with a band {name} ({', '.join(best)}); name three: --asset A,B,C.")
+            raise NotAnItem(f"has several assets with a band {name} ({_said(best)}); name three: --asset A,B,C.")
         chosen += best
     return chosen if len(set(chosen)) > 1 else chosen[:1]
 

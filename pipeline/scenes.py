@@ -26,7 +26,6 @@ from pipeline.stacks import Stack, grid_difference, open_files
 from pipeline.texts import one_line
 
 _HEADERS_AT_ONCE = 8
-_LARGEST_NOTE = 240
 
 
 class Problem(NamedTuple):
@@ -107,8 +106,11 @@ class Scene:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "Scene":
-        """A scene from the manifest's entry; keys that others added are ignored."""
+        """A scene from the manifest's entry; keys that others added are ignored. Raises what a wrong entry comes to."""
         red, green, blue = entry["bands"]
+        parts = tuple(Part(part["href"], int(part["band"])) for part in entry.get("parts", ()))
+        if len(parts) not in {0, 3}:
+            raise ValueError(f"a scene is made of {len(parts)} files, not of one or three")
         return cls(
             scene_id=entry["scene_id"],
             href=entry["href"],
@@ -119,7 +121,7 @@ class Scene:
             nodata=NodataRule(**entry["nodata"]),
             datetime=entry["datetime"],
             warped=entry["warped"],
-            parts=tuple(Part(part["href"], part["band"]) for part in entry.get("parts", ())),
+            parts=parts,
         )
 
 
@@ -201,8 +203,7 @@ def _identity(source: Source) -> tuple[str, ...]:
 def _choices(sources: Iterable[Source]) -> tuple[str, ...]:
     chosen = Counter(source.choice for source in sources if source.choice)
     return tuple(
-        one_line(f"asset {choice} is taken for {n} scene{'s' * (n > 1)}; --asset names another", _LARGEST_NOTE)
-        for choice, n in chosen.items()
+        f"asset {choice} is taken for {n} scene{'s' * (n > 1)}; --asset names another" for choice, n in chosen.items()
     )
 
 

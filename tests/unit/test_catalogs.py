@@ -132,7 +132,8 @@ def test_an_area_leaves_items_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "links", [None, 7, [], [None, 3, {}], [{"rel": "item"}], [{"rel": "item", "href": 3}], {"a": 1}]
+    "links",
+    [None, 7, [], [None, 3, {}], [{"rel": "item"}], [{"rel": "item", "href": 3}], [{"rel": {}, "href": "a"}], {"a": 1}],
 )
 def test_whatever_links_are_it_is_a_problem(tmp_path: Path, links: Any) -> None:
     given = put(tmp_path, collection={"type": "Collection", "links": links})

@@ -142,6 +142,7 @@ def test_an_item_without_end_is_a_problem(tmp_path: Path) -> None:
     ("content", "why"),
     [
         ("{", "is no JSON"),
+        ('{"type": {}}', "is no STAC item"),
         ('{"type": "FeatureCollection", "features": []}', "is no STAC item"),
         ('{"type": "Collection", "id": "c"}', "is a STAC collection that links to no item; search its API"),
         (BARE_ITEM % "{}", "no raster asset (it has none at all)"),

@@ -90,6 +90,26 @@ def test_statistics_pictures_and_tiles_are_those_of_one_file(two: tuple[Scene, S
         np.testing.assert_array_equal(one.valid, other.valid)
 
 
+def test_two_bands_may_lie_in_one_of_the_files(tmp_path: Path) -> None:
+    pixels = draw_bands(tmp_path, 20, 30)
+    draw_tiff(tmp_path / "gr.tif", pixels[[1, 0]])
+    assets = {"gr": band_asset("gr.tif", "green", "red"), "B02": band_asset("B02.tif", "blue")}
+    scene = scene_of(write_item(tmp_path / "two.json", assets), bands=NAMES)
+    assert [(Path(part.href).name, part.band) for part in scene.parts] == [
+        ("gr.tif", 2), ("gr.tif", 1), ("B02.tif", 1),
+    ]  # fmt: skip
+    bands, _ = read(scene, Window(3, 4, 20, 18), None)
+    np.testing.assert_array_equal(bands, pixels[:, 4:18, 3:20])
+
+
+def test_a_manifest_s_scene_is_made_of_one_file_or_three(tmp_path: Path) -> None:
+    stacked, _ = pair(tmp_path, 8, 8)
+    entry = stacked.to_json()
+    for parts in (entry["parts"][:2], [{"href": "/a.tif", "band": "first"}] * 3):
+        with pytest.raises(ValueError, match=r"files, not of one or three|invalid literal"):
+            Scene.from_json(entry | {"parts": parts})
+
+
 def test_a_hole_in_the_mask_of_any_file_is_a_hole(tmp_path: Path) -> None:
     draw_bands(tmp_path, 8, 8)
     hole = np.full((8, 8), 255, np.uint8)
