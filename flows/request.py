@@ -148,7 +148,7 @@ class StacSearch(BaseModel):
         """The search as the API spells it, with the asset after `#`: what `scenes` takes too."""
         given = {
             "collections": ",".join(self.collections) or None,
-            "bbox": None if self.bbox is None else ",".join(f"{degrees:g}" for degrees in self.bbox),
+            "bbox": None if self.bbox is None else ",".join(f"{degrees:.9g}" for degrees in self.bbox),
             "datetime": self.datetime,
             "query": None if self.query is None else json.dumps(self.query, separators=(",", ":")),
             "filter": self.filter,

@@ -1,4 +1,7 @@
-"""Static STAC catalogs and collections: files that link to items and to further files that do."""
+"""Static STAC catalogs and collections: files that link to items and to further files that do.
+
+pystac would follow a link wherever it leads, and a circle of them until Python gives up.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

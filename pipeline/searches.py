@@ -32,7 +32,7 @@ def search(url: str, hosts: Sequence[str], bbox: Sequence[float] | None = None) 
         url: `collections`, `ids` and `bbox` are separated by commas, `query` is JSON, `filter` is CQL2 text, and
             `limit` is the most items, over all pages.
         hosts: Where pages may lie. An API may not send us elsewhere.
-        bbox: West, south, east, north in degrees, of a search that names none of its own.
+        bbox: West, south, east, north in degrees, of a search that names neither a box nor items.
 
     Raises:
         SearchFailed: The address is odd, or the API does not answer as one.
@@ -49,7 +49,9 @@ def search(url: str, hosts: Sequence[str], bbox: Sequence[float] | None = None) 
             raise ValueError(f"it sends us away: {refused}")
         return request
 
-    wanted = {**({} if bbox is None else {"bbox": list(bbox)}), **_wanted(url)}
+    wanted = _wanted(url)
+    if bbox is not None and "ids" not in wanted:  # which APIs take for all that is asked, or refuse beside a box
+        wanted.setdefault("bbox", list(bbox))
     root = url.split("?", maxsplit=1)[0].rstrip("/").removesuffix("/search")
     try:
         client = Client.open(root, stac_io=StacApiIO(max_retries=3), request_modifier=stay, timeout=60)

@@ -148,13 +148,13 @@ def test_a_search_is_a_scene_as_the_command_line_spells_it(tmp_path: Path) -> No
     text = """
 scenes: [a.tif]
 stac:
-  {api: "https://h/stac/", collections: [a, b], bbox: [1, 2, 3.5, 4], datetime: 2024-05-01/.., limit: 9, asset: visual,
-   query: {"eo:cloud_cover": {lt: 20}}}
+  {api: "https://h/stac/", collections: [a, b], bbox: [1, 2.123456, 3.5, 4], limit: 9,
+   datetime: 2024-05-01/.., asset: visual, query: {"eo:cloud_cover": {lt: 20}}}
 """
     request, problems = read_request(run_yaml(tmp_path, text), {})
     assert problems == []
     url = (
-        "https://h/stac/search?collections=a,b&bbox=1,2,3.5,4&datetime=2024-05-01/..&"
+        "https://h/stac/search?collections=a,b&bbox=1,2.123456,3.5,4&datetime=2024-05-01/..&"
         "query=%7B%22eo:cloud_cover%22:%7B%22lt%22:20%7D%7D&limit=9#visual"
     )
     assert spec_of(request)[0].scenes == ("a.tif", url)

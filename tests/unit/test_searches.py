@@ -125,6 +125,8 @@ def test_a_search_without_a_box_gets_that_of_the_area(items: list[dict[str, Any]
         own = found(f"{root}/search?bbox=10,49,12.2,51")
         assert ([source.name for source in own.sources], own.n_outside) == (["scene-2"], 2)
         assert "#".join(found(f"{root}/search#red").sources[0].href.rsplit("/", 1)) == f"{root}#red.tif"
+        named = found(f"{root}/search?ids=scene-0,scene-2")
+        assert (len(named.sources), named.n_outside) == (2, 3), "this API knows no ids: it was not told of the box"
         ((_, problem),) = expand(f"{root}/search", wanted=Wanted(area=Area(shapely.box(50, 50, 51, 51)))).problems
         assert problem == (
             "finds no item around the area of interest (50, 50, 51, 51); check collections, bbox and datetime."
