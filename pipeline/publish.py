@@ -61,13 +61,17 @@ def publish_run(store: Store, manifest: Mapping[str, Any], receipts: Sequence[St
     checksums.write_sums(store, checksums.RUN, sums)
 
 
-def withdraw_scene(store: Store, scene_id: str) -> None:
-    """Remove what readers would take for a part of the run. Tile results stay, so that it comes back without models."""
-    there = f"/scene_id={scene_id}/"
-    for name in (f"{mosaics.FOLDER}/{scene_id}", f"{COGS}/{scene_id}", checksums.scene_list(scene_id)):
-        store.remove(name)
-    for folder in {posixpath.dirname(name) for name in store.names(FEATURES) if there in name}:
-        store.remove(folder)
+def withdraw_scenes(store: Store, scene_ids: Sequence[str]) -> None:
+    """Remove what readers would take for a part of the run. Tile results stay: scenes come back without models."""
+    if not scene_ids:
+        return
+    theirs = {f"scene_id={scene_id}" for scene_id in scene_ids}
+    for folder in {posixpath.dirname(name) for name in store.names(FEATURES)}:
+        if posixpath.basename(folder) in theirs:
+            store.remove(folder)
+    for scene_id in scene_ids:
+        for name in (f"{mosaics.FOLDER}/{scene_id}", f"{COGS}/{scene_id}", checksums.scene_list(scene_id)):
+            store.remove(name)
 
 
 def published_names(store: Store, scene_id: str, query_ids: Sequence[str]) -> list[str]:

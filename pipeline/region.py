@@ -24,7 +24,7 @@ from pipeline.plan import ScenePlan
 from pipeline.prepare import Prepared, plan_scenes
 from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
-from pipeline.publish import publish_run, withdraw_scene
+from pipeline.publish import publish_run, withdraw_scenes
 from pipeline.rates import Rates
 from pipeline.redaction import redacted
 from pipeline.report import NAME as REPORT
@@ -101,8 +101,7 @@ def _withdraw_outside(prepared: Prepared, plans: Sequence[ScenePlan], known: Map
         return
     planned = {plan.scene.scene_id for plan in plans}
     gone = [Scene.from_json(dict(entry)) for scene_id, entry in known.items() if scene_id not in planned]
-    for scene_id in place(prepared.aoi, gone).missed:
-        withdraw_scene(prepared.store, scene_id)
+    withdraw_scenes(prepared.store, place(prepared.aoi, gone).missed)
 
 
 def _tolerance(spec: RunSpec, plans: Sequence[ScenePlan]) -> Tolerance:

@@ -80,6 +80,7 @@ def item(scene: Scene, manifest: Mapping[str, Any], traces: Traces) -> dict[str,
             **_processing(manifest),
             "t2s:scene_href": scene.href,
             "t2s:scene_etag": scene.etag,
+            **({"t2s:scene_parts": [part._asdict() for part in scene.parts]} if scene.parts else {}),
         },
         "links": [
             {"rel": rel, "href": "../collection.json", "type": "application/json"}

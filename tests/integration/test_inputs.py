@@ -53,6 +53,8 @@ def test_three_assets_give_the_masks_and_polygons_of_one_file(tmp_path: Path) ->
     assert (one.status, three.status) == (RunStatus.SUCCESS, RunStatus.SUCCESS)
     (entry,) = three.manifest["scenes"]
     assert [Path(part["href"]).name for part in entry["parts"]] == ["B04.tif", "B03.tif", "B02.tif"]
+    published = json.loads((tmp_path / "three/stac/items/item.json").read_text())
+    assert published["properties"]["t2s:scene_parts"] == entry["parts"]
     assert features_of(tmp_path / "one").area_m2.sum() > 0, "else there is nothing to compare"
     for query in ("the-lake", "the-roofs"):
         np.testing.assert_array_equal(
