@@ -2,6 +2,7 @@
 
 import json
 import os
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,9 +128,12 @@ def beside(item_href: str, href: str) -> str:
         try:
             return urljoin(item_href, href)
         except ValueError as error:
-            raise NotAnItem(f"has an asset at {href}, which is no address ({error}).") from error
+            raise NotAnItem(f"names {one_line(href, 120)}, which is no address ({error}).") from error
     if is_url(item_href):
-        return f"{item_href.rsplit('/', maxsplit=1)[0]}/{href.removeprefix('./')}"
+        scheme, _, rest = item_href.partition("://")
+        host, _, path = rest.partition("/")
+        # to a bucket `..` is a name like any other, and from its root no way leads up
+        return f"{scheme}://{host}{posixpath.normpath(posixpath.join('/', posixpath.dirname(path), href))}"
     return os.path.normpath(Path(item_href).parent / href)
 
 

@@ -73,6 +73,7 @@ def test_assets_elsewhere_keep_their_address_and_relative_ones_are_beside_the_it
         ("s3://bucket/a.tif", "s3://bucket/a.tif"),
         ("https://host/a.tif?key=1", "https://host/a.tif?key=1"),
         ("./a.tif", "memory://items/a.tif"),
+        ("../../b/./a.tif", "memory://items/b/a.tif"),
     ):
         memory.pipe_file("/items/x.json", item(tmp_path / "x.json", {"a": {"href": href}}).read_bytes())
         assert expand("memory://items/x.json", ["bucket", "host"]).sources == [
@@ -303,5 +304,5 @@ def expand_of(content: str) -> Expanded:
 
 
 def test_an_impossible_address_is_a_problem_of_its_item() -> None:
-    with pytest.raises(items.NotAnItem, match=r"has an asset at //\[, which is no address"):
+    with pytest.raises(items.NotAnItem, match=r"names //\[, which is no address"):
         items.beside("https://host/item.json", "//[")
