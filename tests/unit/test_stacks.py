@@ -1,6 +1,8 @@
 """Red, green and blue in files of their own are one scene, which reads as one file of three bands does."""
 
 import os
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,14 @@ def test_three_assets_are_one_scene(tmp_path: Path) -> None:
     assert (stacked.geobox, stacked.dtype, stacked.nodata) == (whole.geobox, whole.dtype, whole.nodata)
     assert Scene.from_json(stacked.to_json()) == stacked
     assert "parts" not in whole.to_json()
+
+
+def test_signatures_travel_to_workers_and_into_no_text(tmp_path: Path) -> None:
+    stacked, _ = pair(tmp_path, 8, 8)
+    signed = replace(stacked, signed=tuple(f"https://host/{key}.tif?sig=secret" for key in COLOURS))
+    assert pickle.loads(pickle.dumps(signed)).addresses == signed.signed  # noqa: S301 -- our own
+    assert "secret" not in f"{signed!r} {signed.to_json()}"
+    assert stacked.addresses == tuple(part.href for part in stacked.parts)
 
 
 @given(
