@@ -4,6 +4,7 @@ This is the one list of them: options, their help, the JSON schema and the refer
 """
 
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from pydantic import (
     field_serializer,
 )
 
+from pipeline.bands import Bands
 from pipeline.blocks import CHUNK_PX, MAX_SHARD_PX
 from pipeline.credentials import public_all
 from pipeline.queries import Mode, Query
@@ -77,6 +79,7 @@ def _query_schema() -> dict[str, Any]:
 
 
 _SECRET = ("SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL", "_KEY")
+_NUMBER = re.compile(r"\s*[+-]?\d+\s*")
 _LISTED = {"type": "string", "pattern": r"^\s*[^,]+(,[^,]+)*$"}
 Numbers = Annotated[
     tuple[int, ...],
@@ -91,6 +94,31 @@ MaxFailed = Annotated[
 ]
 
 
+def _bands(value: object) -> object:
+    """Numbers, or names: `3,2,1`, `red,green,blue`, or a list of either."""
+    parts = _split(value)
+    if not isinstance(parts, list | tuple):
+        return parts
+    found = [int(part) if isinstance(part, str) and _NUMBER.fullmatch(part) else part for part in parts]
+    if len({type(part) for part in found}) > 1:
+        raise ValueError(f"{shown(value)} mixes numbers and names of bands; use e.g. 3,2,1 or red,green,blue")
+    return found
+
+
+BandList = Annotated[
+    Bands,
+    BeforeValidator(_bands),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "integer"}},
+                {"type": "array", "items": {"type": "string"}},
+                {"type": "integer"},
+                _LISTED,
+            ]
+        }
+    ),
+]
 Variable = Annotated[str, AfterValidator(_declared)]
 
 
@@ -104,7 +132,7 @@ class StacSearch(BaseModel):
     collections: tuple[str, ...] = ()
     """Ids of collections; all by default."""
     bbox: tuple[float, float, float, float] | None = None
-    """West, south, east, north in degrees."""
+    """West, south, east, north in degrees; the box around --aoi by default."""
     datetime: str | None = None
     """A time or a span: 2024-05-01/2024-05-31, 2024-05-01/.."""
     query: dict[str, Any] | None = None
@@ -114,13 +142,13 @@ class StacSearch(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     """The most items, over all pages."""
     asset: str | None = None
-    """The asset of every item that is the scene; as for one item by default."""
+    """As the option --asset, of this search alone."""
 
     def url(self) -> str:
         """The search as the API spells it, with the asset after `#`: what `scenes` takes too."""
         given = {
             "collections": ",".join(self.collections) or None,
-            "bbox": None if self.bbox is None else ",".join(f"{degrees:g}" for degrees in self.bbox),
+            "bbox": None if self.bbox is None else ",".join(f"{degrees:.9g}" for degrees in self.bbox),
             "datetime": self.datetime,
             "query": None if self.query is None else json.dumps(self.query, separators=(",", ":")),
             "filter": self.filter,
@@ -150,7 +178,7 @@ class RunRequest(BaseModel):
     scenes: Annotated[tuple[str, ...], Flag(("SCENE...",), is_argument=True)] = Field(
         default=(), examples=[["scenes/*.tif"]]
     )
-    """GeoTIFFs, STAC items: paths, globs, folders, URLs. A bucket's prefix/ means all below it; API/search?... asks."""
+    """GeoTIFFs, STAC items or catalogs: paths, globs, folders, URLs. A bucket's prefix/, API/search?...: all there."""
     stac: Annotated[StacSearch | None, Flag(in_file_only=True)] = Field(
         default=None, examples=[{"api": "https://host/stac", "collections": ["naip"]}]
     )
@@ -164,9 +192,11 @@ class RunRequest(BaseModel):
     )
     """YAML, CSV or JSON file of questions; in run.yaml also the list of questions itself."""
     aoi: str | None = Field(default=None, examples=["area.gpkg"])
-    """Vector file; only what lies in it is looked at."""
-    bands: Numbers | None = Field(default=None, examples=[[3, 2, 1]])
-    """Red, green, blue (e.g. 3,2,1), or one band."""
+    """Vector file; only what lies in it is looked at. Scenes outside of it are left out."""
+    asset: str | None = Field(default=None, examples=["visual", "B04,B03,B02"])
+    """Asset of STAC items that is the scene, or three for red, green, blue; by what they are by default."""
+    bands: BandList | None = Field(default=None, examples=[[3, 2, 1], "nir,red,green"])
+    """Red, green, blue: numbers (3,2,1) or names (red,green,blue), which items or files give; or one band."""
     nodata: float | None = None
     """Value that means no data; overrides the files' own."""
     allow_hosts: tuple[str, ...] = Field(default=(), examples=[["*.example.org"]])

@@ -33,19 +33,21 @@ def scheme_problem(href: str) -> str | None:
     return None
 
 
-def asset_problem(href: str, allowed_hosts: Iterable[str]) -> str | None:
-    """Why a file that a STAC item names is not opened; None where it may be. One line.
+def asset_problem(href: str, allowed_hosts: Iterable[str], what: str = "its asset") -> str | None:
+    """Why a file that a STAC item names is not opened; None where it may be. One line that calls the file `what`.
 
     `allowed_hosts`: hosts, or patterns such as `*.example.org`; those of everything that the user named are among them.
     """
     problem = scheme_problem(href)
     if problem is not None:
-        return f"its asset {href[:120]!r} {problem}"
-    host = host_of(href)
-    if not host:
+        return f"{what} {href[:120]!r} {problem}"
+    if not is_url(href):
         return None
+    host = host_of(href)
+    if not host:  # clients take what follows for a bucket, or for a file of this machine
+        return f"{what} {href[:120]!r} names no host; give the file itself."
     if "@" in host:
-        return "its asset's address holds a user's name; give the file itself."
+        return f"{what} has an address that holds a user's name; give the file itself."
     if not any(fnmatch.fnmatchcase(host, pattern.lower()) for pattern in allowed_hosts):
-        return f"its asset is on {host}, which you did not name; add --allow-hosts {host} if you trust it."
+        return f"{what} is on {host}, which you did not name; add --allow-hosts {host} if you trust it."
     return None

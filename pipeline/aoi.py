@@ -53,7 +53,7 @@ class Placement:
     areas_scene_px: dict[str, BaseGeometry]
     """By scene_id, of the scenes that it meets."""
     missed: list[str]
-    """scene_ids of the scenes that it misses: they are skipped."""
+    """scene_ids of the scenes that it misses: they are left out."""
     problems: list[Problem]
     """Where it misses all scenes, or its CRS cannot be brought to a scene's."""
 
@@ -85,8 +85,8 @@ def read_aoi(given: str) -> Aoi:
     return Aoi(href, united, _crs_text(crs))
 
 
-def place(aoi: Aoi, scenes: Sequence[Scene]) -> Placement:
-    """Lay the area over all scenes."""
+def place(aoi: Aoi, scenes: Sequence[Scene], n_outside: int = 0) -> Placement:
+    """Lay the area over all scenes. `n_outside`: of others it is known already that it misses them."""
     areas, missed, problems = {}, [], []
     for scene in scenes:
         try:
@@ -98,11 +98,12 @@ def place(aoi: Aoi, scenes: Sequence[Scene]) -> Placement:
             missed.append(scene.scene_id)
         else:
             areas[scene.scene_id] = area
-    if scenes and not areas and not problems:
+    n_missed = len(missed) + n_outside
+    if n_missed and not areas and not problems:
         bounds = ", ".join(f"{v:.6g}" for v in aoi.geometry.bounds)
         problems.append(
             Problem(
-                aoi.href, f"({bounds}) misses all {len(scenes)} scenes; check its CRS ({aoi.crs[:40]}) and axis order."
+                aoi.href, f"({bounds}) misses all {n_missed} scenes; check its CRS ({aoi.crs[:40]}) and axis order."
             )
         )
     return Placement(areas, missed, problems)

@@ -65,7 +65,9 @@ def prepare_curation(
     """
     store = Store.at(out_url)
     problems = [*earlier, *option_problems(spec)]
-    resolved = resolve(spec.scenes, bands=spec.bands, nodata=spec.nodata, allow_hosts=spec.allow_hosts)
+    resolved = resolve(
+        spec.scenes, bands=spec.bands, nodata=spec.nodata, allow_hosts=spec.allow_hosts, asset=spec.asset
+    )
     problems += resolved.problems
     truths, of_truths = _truths(spec)
     hard, of_hard = attempt("--hard-from", lambda: None if spec.hard_from is None else open_run(spec.hard_from))
@@ -89,7 +91,7 @@ def prepare_curation(
     if problem is not None:
         raise BadInput(problem)
     settings = CutSettings(store, tile_px, truths.words, spec.seed, spec.val, spec.test, spec.min_target_px)
-    notes = [note for layer in layers for note in layer.notes]
+    notes = [*resolved.notes, *(note for layer in layers for note in layer.notes)]
     used = {work.scene.href for work in works}
     notes += [f"{s.href}: no label lies over it, so it gives no chip" for s in resolved.scenes if s.href not in used]
     return PreparedCuration(spec, works, settings, block_m, hard, inputs, sources, notes)
@@ -182,7 +184,7 @@ def _scene_works(
 
 
 def _differences(scene: Scene, of_run: Scene) -> list[Problem]:
-    if (scene.bands, scene.nodata) == (of_run.bands, of_run.nodata):
+    if (scene.bands, scene.parts, scene.nodata) == (of_run.bands, of_run.parts, of_run.nodata):
         return []
     bands = ",".join(map(str, of_run.bands))
     text = f"has bands {scene.bands} and nodata rule {scene.nodata.kind} here, others in the run; use --bands {bands}"
@@ -244,6 +246,7 @@ def _inputs(
             mode="json",
             exclude={
                 "class_values", "phrasings", "labels_cover", "hard_from", "min_disagreement", "prompter", "allow_hosts",
+                "asset",
             },
         ),
         "resolved": list(resolved),

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.bands import Bands
 from pipeline.preflight import geometry_problems
 from pipeline.scenes import Problem
 
@@ -37,7 +38,9 @@ class CurationSpec(BaseModel):
     """A run whose doubtful tiles are listed for labelling."""
     min_disagreement: float = 0.5
     """A tile is listed where it and its neighbours differ in this share (0 to 1) of the pixels claimed in overlaps."""
-    bands: tuple[int, ...] | None = None
+    asset: str | None = None
+    """Of `scenes`; as in a run."""
+    bands: Bands | None = None
     """Of `scenes`; as in a run."""
     nodata: float | None = None
     """Of `scenes`; as in a run."""

@@ -3,38 +3,26 @@
 import glob
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urljoin
 
 import fsspec
 
-from pipeline.acquired import utc
-from pipeline.addresses import asset_problem, host_of, scheme_problem
+from pipeline.addresses import host_of, scheme_problem
+from pipeline.catalogs import CATALOGS, items_below
+from pipeline.items import TIFF_SUFFIXES, NotAnItem, Source, Wanted, source_of
 from pipeline.rasters import is_url
 from pipeline.searches import SearchFailed, is_search, search
 from pipeline.storage import store_errors
 from pipeline.texts import one_line
 
-_TIFF_SUFFIXES = {".tif", ".tiff"}
+__all__ = ["Expanded", "Source", "Wanted", "expand"]
+
 _ITEM_SUFFIXES = {".json", ".geojson"}
-_COULD_BE_RASTERS = ("image/tiff", "image/vnd.stac.geotiff", "image/jp2")
-_BEST_ROLES = ("visual", "data")
 _MAX_ITEM_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One raster file, and what is known of it from elsewhere."""
-
-    href: str
-    """Absolute path or URL, with what it takes to open it."""
-    name: str | None = None
-    """The STAC item's id."""
-    datetime: str | None = None
-    """The STAC item's, ISO 8601 in UTC."""
+_ANYTHING = Wanted()
 
 
 class Expanded(NamedTuple):
@@ -43,16 +31,23 @@ class Expanded(NamedTuple):
     sources: list[Source]
     problems: list[tuple[str, str]]
     """(the input or the STAC item, what is wrong with it and the way out)."""
+    n_outside: int = 0
+    """Items that were left out because they lie outside of the area that is wanted."""
 
 
-def expand(given: str, allowed_hosts: Sequence[str] = ()) -> Expanded:
+def expand(given: str, allowed_hosts: Sequence[str] = (), wanted: Wanted = _ANYTHING) -> Expanded:
     """The files that an input stands for. Reads listings and STAC items, but no raster; raises nothing on bad input.
 
-    `s3://bucket/prefix/` stands for every GeoTIFF below it; the address of a search (see `searches`) and a file of
-    items for the rasters of all its items. A STAC item (`item.json`, path or URL) stands for its one raster asset, or
-    the one whose role says `visual` or `data`; `item.json#KEY` names an asset, also for a search or a file of items. It
-    may lie on the host of the item or of `allowed_hosts`: whoever writes an
-    item shall not decide what this machine asks for.
+    `s3://bucket/prefix/` stands for every GeoTIFF below it; the address of a search (see `searches`), a file of items,
+    and a static collection or catalog (see `catalogs`) for the rasters of all their items.
+
+    A STAC item (`item.json`, path or URL) stands for the asset that `wanted` names; else for the one that has the bands
+    that are wanted by name, or three that have one each; else for its one raster asset, or the one that is called
+    `visual` or whose role says `visual` or `data`. `item.json#KEY` names an asset, also for what stands for many items,
+    and goes before `wanted`; `#RED,GREEN,BLUE` names three.
+
+    An asset may lie on the host of the item or of `allowed_hosts`: whoever writes an item shall not decide what this
+    machine asks for.
     """
     plain, _, asset = given.removeprefix("file://").partition("#")
     if not _names_item(plain) and not is_search(plain):
@@ -60,29 +55,36 @@ def expand(given: str, allowed_hosts: Sequence[str] = ()) -> Expanded:
     if unsafe := scheme_problem(plain):
         return Expanded([], [(given, unsafe)])
     hosts = (*allowed_hosts, host_of(plain))
+    wanted = replace(wanted, asset=asset) if asset else wanted
     if is_search(plain):
-        return _searched(plain, asset, hosts)
+        return _searched(plain, wanted, hosts)
     try:
         hrefs, problem = _expand_url(plain) if is_url(plain) else _expand_path(plain)
     except _NoStore as error:
         hrefs, problem = [], str(error)
     except store_errors() as error:
         hrefs, problem = [], f"cannot be listed: {one_line(error)}; check the address and the credentials."
-    sources, problems = [], [] if problem is None else [(given, problem)]
-    for href in hrefs:
-        found = _of_file(href, asset, hosts) if _names_item(href) else Expanded([Source(href)], [])
-        sources += found.sources
-        problems += found.problems
-    return Expanded(sources, problems)
+    found = [_of_file(href, wanted, hosts) if _names_item(href) else Expanded([Source(href)], []) for href in hrefs]
+    return _together([Expanded([], [] if problem is None else [(given, problem)]), *found])
 
 
-def _of_file(href: str, asset: str, hosts: Sequence[str]) -> Expanded:
+def _together(parts: Sequence[Expanded]) -> Expanded:
+    return Expanded(
+        [source for part in parts for source in part.sources],
+        [problem for part in parts for problem in part.problems],
+        sum(part.n_outside for part in parts),
+    )
+
+
+def _of_file(href: str, wanted: Wanted, hosts: Sequence[str]) -> Expanded:
     try:
-        return _of_items(_items(href), href, asset, hosts)
-    except _NotAnItem as error:
+        document = _document(href)
+        kind = document.get("type") if isinstance(document, dict) else None
+        if kind in CATALOGS:
+            return _of_catalog(href, document, wanted, hosts)
+        return _of_items(_items(document), href, wanted, hosts)
+    except NotAnItem as error:
         return Expanded([], [(href, str(error))])
-    except store_errors() as error:
-        return Expanded([], [(href, f"cannot be read: {one_line(error)}; check the address and the credentials.")])
 
 
 def _names_item(href: str) -> bool:
@@ -93,7 +95,7 @@ def _names_item(href: str) -> bool:
 def _expand_path(given: str) -> tuple[list[str], str | None]:
     path = Path(os.path.normpath(Path(given).absolute()))
     if path.is_dir():
-        found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in _TIFF_SUFFIXES and p.is_file()]
+        found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TIFF_SUFFIXES and p.is_file()]
         return [str(p) for p in found], None if found else "holds no *.tif or *.tiff; use `dir/**/*.tif` to descend."
     if path.is_file():
         return [str(path)], None
@@ -115,7 +117,7 @@ def _expand_url(given: str) -> tuple[list[str], str | None]:
         matches = sorted(fs.glob(path))
         return [fs.unstrip_protocol(m) for m in matches], None if matches else "matches no object; check the pattern."
     if given.endswith("/"):  # buckets have no folders
-        matches = sorted(p for p in fs.find(path) if Path(p).suffix.lower() in _TIFF_SUFFIXES)
+        matches = sorted(p for p in fs.find(path) if Path(p).suffix.lower() in TIFF_SUFFIXES)
         return [fs.unstrip_protocol(m) for m in matches], None if matches else "holds no *.tif or *.tiff below it."
     try:
         is_file = fs.info(path)["type"] == "file"  # needs no right to list
@@ -123,7 +125,7 @@ def _expand_url(given: str) -> tuple[list[str], str | None]:
         return [], "no such object; check the address."
     if is_file:
         return [given], None
-    matches = sorted(p for p in fs.ls(path, detail=False) if Path(p).suffix.lower() in _TIFF_SUFFIXES)
+    matches = sorted(p for p in fs.ls(path, detail=False) if Path(p).suffix.lower() in TIFF_SUFFIXES)
     return [fs.unstrip_protocol(m) for m in matches], None if matches else "holds no *.tif or *.tiff; use `**/*.tif`."
 
 
@@ -131,116 +133,93 @@ class _NoStore(Exception):
     """An address that no filesystem is for; the text says why and what to do."""
 
 
-class _NotAnItem(Exception):
-    """A JSON file that names no raster; the text says why and what to do."""
-
-
-def _searched(url: str, asset: str, hosts: Sequence[str]) -> Expanded:
+def _searched(url: str, wanted: Wanted, hosts: Sequence[str]) -> Expanded:
+    bbox = None if wanted.area is None else wanted.area.bbox
     try:
-        items = search(url, hosts)
+        items = search(url, hosts, bbox)
     except SearchFailed as error:
         return Expanded([], [(url, str(error))])
     if not items:
-        return Expanded([], [(url, "finds no item; check collections, bbox and datetime.")])
-    return _of_items(items, url.split("?", maxsplit=1)[0], asset, hosts)
+        place = "" if bbox is None else f" around the area of interest ({', '.join(f'{v:.6g}' for v in bbox)})"
+        return Expanded([], [(url, f"finds no item{place}; check collections, bbox and datetime.")])
+    base = url.split("?", maxsplit=1)[0]
+    alone = len(items) == 1
+    return _together(
+        [
+            _of_items([item], here or base, wanted, hosts, named=not (alone or here))
+            for item in items
+            for here in (_self_of(item),)
+        ]
+    )
 
 
-def _of_items(items: Sequence[Any], base: str, asset: str, hosts: Sequence[str]) -> Expanded:
-    """The rasters of items; `base`: what relative addresses are relative to, where an item does not say."""
+def _self_of(item: Any) -> str | None:  # noqa: ANN401 -- whatever it holds
+    """Where an item of an API says that it lies: a URL, for an API has nothing to say about our files."""
+    links = item.get("links") if isinstance(item, dict) else None
+    hrefs = [link.get("href") for link in links if isinstance(link, dict) and link.get("rel") == "self"] if isinstance(
+        links, list) else []  # fmt: skip
+    return next((href for href in hrefs if isinstance(href, str) and is_url(href)), None)
+
+
+def _of_catalog(href: str, catalog: dict[str, Any], wanted: Wanted, hosts: Sequence[str]) -> Expanded:
+    found = [
+        Expanded([], [(linked.href, linked.problem)])
+        if linked.problem
+        else _of_items([linked.document], linked.href, wanted, hosts)
+        for linked in items_below(href, catalog, hosts, _document)
+    ]
+    if not found:
+        kind = str(catalog["type"]).lower()
+        way = "search its API (https://HOST/search?collections=ID), or name its items"
+        return Expanded([], [(href, f"is a STAC {kind} that links to no item; {way}.")])
+    return _together(found)
+
+
+def _of_items(
+    items: Iterable[Any], base: str, wanted: Wanted, hosts: Sequence[str], *, named: bool = False
+) -> Expanded:
+    """The rasters of items; `base`: what relative addresses are relative to. `named`: problems say whose they are."""
+    items = list(items)
     sources: list[Source] = []
     problems: list[tuple[str, str]] = []
+    n_outside = 0
     for item in items:
         try:
-            sources.append(_of_item(item, base, asset, hosts))
-        except _NotAnItem as error:
-            name = item.get("id") if isinstance(item, dict) else None
-            problems.append((base if name is None or len(items) == 1 else f"{base} item {name}", str(error)))
-    return Expanded(sources, problems)
+            source = source_of(item, base, wanted, hosts)
+        except NotAnItem as error:
+            name = item.get("id") if isinstance(item, dict) and (named or len(items) > 1) else None
+            problems.append((base if name is None else f"{base} item {name}", str(error)))
+            continue
+        if source is None:
+            n_outside += 1
+        else:
+            sources.append(source)
+    return Expanded(sources, problems, n_outside)
 
 
-def _items(href: str) -> list[Any]:
-    """Those of a file: itself, or the features of a collection of items."""
+def _items(document: Any) -> list[Any]:  # noqa: ANN401
+    """Those of a document: itself, or the features of a collection of items."""
+    if not isinstance(document, dict) or document.get("type") != "FeatureCollection":
+        return [document]
+    features = document.get("features")
+    if not isinstance(features, list) or not features:
+        raise NotAnItem("is no STAC item but a collection of none; give one with items.")
+    return features
+
+
+def _document(href: str) -> Any:  # noqa: ANN401
+    """A file's JSON. Raises `NotAnItem`."""
     try:
-        document: Any = json.loads(_text(href))
+        return json.loads(_text(href))
     except (ValueError, RecursionError) as error:
-        raise _NotAnItem(f"is no JSON ({error}); give a GeoTIFF or a STAC item.") from error
-    kind = document.get("type") if isinstance(document, dict) else None
-    if kind in {"Collection", "Catalog"}:
-        raise _NotAnItem(f"is a STAC {kind.lower()}; name its items, or download them and name their folder.")
-    if kind == "FeatureCollection":
-        features = document.get("features")
-        if not isinstance(features, list) or not features:
-            raise _NotAnItem("is no STAC item but a collection of none; give one with items.")
-        return features
-    return [document]
-
-
-def _of_item(item: Any, href: str, wanted: str, hosts: Sequence[str]) -> Source:  # noqa: ANN401 -- whatever it holds
-    kind = item.get("type") if isinstance(item, dict) else None
-    assets = item.get("assets") if kind == "Feature" and "id" in item and "stac_version" in item else None
-    if not isinstance(assets, dict):
-        raise _NotAnItem("is no STAC item; give a GeoTIFF or a STAC item.")
-    assets = {key: asset for key, asset in assets.items() if isinstance(asset, dict) and _is_text(asset.get("href"))}
-    properties = item.get("properties")
-    times = [properties.get(key) for key in ("datetime", "start_datetime")] if isinstance(properties, dict) else []
-    taken = next(filter(_is_text, times), None)
-    place = _beside(href, assets[_choice(href, assets, wanted)]["href"])
-    if refused := asset_problem(place, hosts):
-        raise _NotAnItem(refused)
-    return Source(place, str(item["id"]), utc(taken))
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _choice(href: str, assets: dict[str, Any], wanted: str) -> str:
-    """The asset's key."""
-    if wanted:
-        if wanted not in assets:
-            raise _NotAnItem(f"has no asset {wanted}; it has {', '.join(assets)}.")
-        return wanted
-    rasters = [key for key, asset in assets.items() if _may_be_raster(asset)]
-    by_role = [[key for key in rasters if role in _roles(assets[key])] for role in _BEST_ROLES]
-    for keys in ([key for key in rasters if key == "visual"], *by_role, rasters):
-        if len(keys) == 1:
-            return keys[0]
-    if not rasters:
-        raise _NotAnItem(f"has no raster asset ({', '.join(assets) or 'it has none at all'}); give a GeoTIFF.")
-    raise _NotAnItem(f"has several raster assets ({', '.join(rasters)}); name one: {href}#{rasters[0]}.")
-
-
-def _roles(asset: dict[str, Any]) -> set[str]:
-    roles = asset.get("roles")
-    return {role for role in roles if isinstance(role, str)} if isinstance(roles, list) else set()
-
-
-def _may_be_raster(asset: dict[str, Any]) -> bool:
-    if {"thumbnail", "overview", "metadata"} & _roles(asset):
-        return False
-    media_type = str(asset.get("type", "")).split(";")[0].strip()
-    by_name = Path(str(asset.get("href", "")).split("?")[0]).suffix.lower() in {*_TIFF_SUFFIXES, ".jp2", ".vrt"}
-    return media_type in _COULD_BE_RASTERS or (not media_type and by_name)
-
-
-def _beside(item_href: str, href: str) -> str:
-    """An asset's address: relative ones are relative to the item."""
-    href = href.removeprefix("file://")
-    if is_url(href):
-        return href
-    if item_href.startswith(("http://", "https://")):
-        try:
-            return urljoin(item_href, href)
-        except ValueError as error:
-            raise _NotAnItem(f"has an asset at {href}, which is no address ({error}).") from error
-    if is_url(item_href):
-        return f"{item_href.rsplit('/', maxsplit=1)[0]}/{href.removeprefix('./')}"
-    return os.path.normpath(Path(item_href).parent / href)
+        raise NotAnItem(f"is no JSON ({error}); give a GeoTIFF or a STAC item.") from error
+    except store_errors() as error:
+        raise NotAnItem(f"cannot be read: {one_line(error)}; check the address and the credentials.") from error
 
 
 def _text(href: str) -> str:
     with fsspec.open(href, "rb") if is_url(href) else Path(href).open("rb") as file:
         text = bytes(file.read(_MAX_ITEM_BYTES + 1))
     if len(text) > _MAX_ITEM_BYTES:
-        raise _NotAnItem(f"has more than {_MAX_ITEM_BYTES >> 20} MB; give a STAC item.")
+        raise NotAnItem(f"has more than {_MAX_ITEM_BYTES >> 20} MB; give a STAC item.")
     return text.decode()

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window as RasterioWindow
 
-from pipeline.rasters import CACHE_BYTES, RASTER_ERRORS, UNFETCHED, default_warp, open_raster, version_of
+from pipeline.rasters import CACHE_BYTES, RASTER_ERRORS, UNFETCHED, default_warp, version_of
 from pipeline.scenes import Scene
+from pipeline.stacks import Stack, open_files
 from pipeline.texts import one_line
 from pipeline.tiling import Window
 from t2s_core.errors import T2sError
@@ -35,9 +36,13 @@ def open_scene(scene: Scene, *, cache_bytes: int = CACHE_BYTES) -> Iterator[Any]
     """
     with ExitStack() as stack:
         try:
-            dataset = stack.enter_context(open_raster(scene.address, at_once=True, cache_bytes=cache_bytes))
-            version = version_of(scene.address, dataset)
-            opened = stack.enter_context(default_warp(dataset)) if scene.warped else dataset
+            files = stack.enter_context(open_files(scene.addresses, at_once=True, cache_bytes=cache_bytes))
+            if scene.parts:
+                opened = Stack([(file, part.band) for file, part in zip(files, scene.parts, strict=True)])
+                version = opened.version(scene.addresses)
+            else:
+                version = version_of(scene.addresses[0], files[0])
+                opened = stack.enter_context(default_warp(files[0])) if scene.warped else files[0]
         except RASTER_ERRORS as error:
             raise UnreadablePixels(f"cannot be opened: {one_line(error)}; {scene.href}") from error
         if version != scene.etag or opened.shape != scene.shape:

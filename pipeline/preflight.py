@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.aoi import Aoi, place
 from pipeline.credentials import public
 from pipeline.geodesy import geographic_crs
 from pipeline.georef import proj_crs
@@ -37,7 +36,7 @@ def preflight(
     threshold: float,
     prompter: str | None,
     segmenter: str,
-    aoi: Aoi | None = None,
+    of_area: Sequence[Problem] = (),
     gsd_m: float | None = None,
     earlier: Sequence[Problem] = (),
 ) -> list[Problem]:
@@ -46,8 +45,9 @@ def preflight(
     Writes nothing, reads no pixels, loads no model. An empty list means that the run can start.
 
     Args:
-        resolved: from `scenes.resolve`; its problems head the list. They alone concern single scenes: with
-            `--skip-bad-scenes` a run may go on without these (see `is_of_scene`), never without the others.
+        resolved: from `scenes.resolve`, without scenes outside of the area; its problems head the list. They alone
+            concern single scenes: with `--skip-bad-scenes` a run may go on without these (see `is_of_scene`), never
+            without the others.
         queries: what could be parsed.
         out_url: the run's directory.
         tile_px: None where it is the prompter's default and the prompter is not known to exist; so with `overlap_px`.
@@ -57,18 +57,17 @@ def preflight(
         prompter: as `t2s_core.registry` names it; None where `earlier` says already what is wrong with it.
         segmenter: as the user named it.
         gsd_m: of the tiles; None for the scenes' own.
-        aoi: None for whole scenes, or where it could not be read.
+        of_area: what `aoi.place` says of the area of interest and the scenes.
         earlier: problems of what could not even be read, as `attempt` collects them.
     """
     problems = [*resolved.problems, *earlier]
-    if not resolved.scenes and not resolved.problems:
+    if not (resolved.scenes or resolved.problems or resolved.n_outside):
         problems.append(Problem("SCENE", "no scene is given; name GeoTIFF files, directories or globs."))
     problems += body_problems(resolved.scenes)
     problems += geometry_problems(tile_px, overlap_px, levels)
     problems += gsd_problems(gsd_m, resolved.scenes, levels, tile_px)
     problems += threshold_problems(threshold)
-    if aoi is not None:
-        problems += place(aoi, resolved.scenes).problems
+    problems += of_area
     problems += output_problems(out_url, resolved.scenes, len(queries))
     return problems + model_problems(prompter, segmenter)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.aoi import Aoi, aoi_in_scene_px, read_aoi
+from pipeline.aoi import Aoi, aoi_in_scene_px, place, read_aoi
+from pipeline.areas import Area
 from pipeline.first_look import first_look_problems
 from pipeline.levels import MAX_LEVEL, first_look_of, levels_of
 from pipeline.model_names import Found, find
@@ -14,7 +15,8 @@ from pipeline.pixels import UnreadablePixels
 from pipeline.plan import Chosen, ModelVersions, ScenePlan, grids_for
 from pipeline.preflight import attempt, is_of_scene, preflight
 from pipeline.sample import spread
-from pipeline.scenes import Problem, Scene, resolve
+from pipeline.scenes import Problem, Resolved, Scene, resolve
+from pipeline.searches import is_search
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
 from pipeline.work import Workers
@@ -42,6 +44,8 @@ class Prepared:
     """Pixels of the level."""
     samples: Mapping[str, Chosen] | None = None
     """By scene, the tiles of a run that is a sample; None asks all."""
+    notes: Sequence[str] = ()
+    """Lines on what was chosen and left out; they stop nothing."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,10 @@ def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Loo
 
     `champion` becomes the version that it is now, here and nowhere later: a run never changes model half way.
     """
-    resolved = resolve(spec.scenes, bands=spec.bands, nodata=spec.nodata, allow_hosts=spec.allow_hosts)
     aoi, of_aoi = attempt("--aoi", lambda: _read_aoi(spec))
+    if of_aoi and any(map(is_search, spec.scenes)):
+        return Looked(None, [*earlier, *of_aoi])  # without its area a search would be one of the whole world
+    resolved, of_area = _selected(spec, aoi)
     template, of_template = attempt("--prompt-template", lambda: _read_template(spec))
     found, of_name = attempt("--prompter", lambda: find(spec.models.prompter))
     profile = None if found is None else attempt("--prompter", lambda: prompter_profile(found.local))[0]
@@ -77,7 +83,7 @@ def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Loo
         threshold=spec.threshold,
         prompter=None if found is None else found.local,  # whose problems it reports
         segmenter=spec.models.segmenter,
-        aoi=aoi,
+        of_area=of_area,
         earlier=[*earlier, *of_aoi, *of_template, *of_name, *_own_problems(spec, overlap_px)],
     )
     blocking = [p for p in problems if not (spec.skip_bad_scenes and is_of_scene(p, resolved))]
@@ -90,7 +96,9 @@ def look(spec: RunSpec, out_url: str, *, earlier: Sequence[Problem] = ()) -> Loo
         prompter_version(found.local, template=template),
         segmenter_version(spec.models.segmenter),
     )
-    prepared = Prepared(spec, Store.at(out_url), resolved.scenes, skipped, aoi, versions, tile_px, overlap_px)
+    prepared = Prepared(
+        spec, Store.at(out_url), resolved.scenes, skipped, aoi, versions, tile_px, overlap_px, notes=_notes(resolved)
+    )
     return Looked(_sampled(prepared), problems)
 
 
@@ -128,6 +136,25 @@ def scene_plan(prepared: Prepared, scene: Scene, stretch: Stretch, fault: str) -
         sample=None if prepared.samples is None else prepared.samples.get(scene.scene_id, frozenset()),
         fault=fault,
     )
+
+
+def _selected(spec: RunSpec, aoi: Aoi | None) -> tuple[Resolved, list[Problem]]:
+    """The scenes that touch the area of interest, and what is wrong with its place."""
+    area = None if aoi is None else Area.of(aoi.geometry, aoi.crs)
+    resolved = resolve(
+        spec.scenes, bands=spec.bands, nodata=spec.nodata, allow_hosts=spec.allow_hosts, asset=spec.asset, area=area
+    )
+    if aoi is None:
+        return resolved, []
+    placed = place(aoi, resolved.scenes, resolved.n_outside)
+    inside = [scene for scene in resolved.scenes if scene.scene_id not in set(placed.missed)]
+    return replace(resolved, scenes=inside, n_outside=resolved.n_outside + len(placed.missed)), placed.problems
+
+
+def _notes(resolved: Resolved) -> Sequence[str]:
+    n = resolved.n_outside
+    left_out = f"{n} scene{'s' * (n > 1)} outside of the area of interest {'are' if n > 1 else 'is'} left out"
+    return [*([left_out] if n else []), *resolved.notes]
 
 
 def _sampled(prepared: Prepared) -> Prepared:

@@ -13,6 +13,7 @@ from pipeline import checksums, mosaics, stac
 from pipeline.cog import FOLDER as COGS
 from pipeline.cog import cog_fingerprint, write_cogs
 from pipeline.committed import Committed
+from pipeline.features import FOLDER as FEATURES
 from pipeline.features import partition_name
 from pipeline.manifest import NAME, manifest_bytes
 from pipeline.plan import ScenePlan
@@ -58,6 +59,19 @@ def publish_run(store: Store, manifest: Mapping[str, Any], receipts: Sequence[St
     sums = checksums.sums_of(store, listed, InProcess())
     sums[NAME] = hashlib.sha256(manifest_bytes(manifest)).hexdigest()
     checksums.write_sums(store, checksums.RUN, sums)
+
+
+def withdraw_scenes(store: Store, scene_ids: Sequence[str]) -> None:
+    """Remove what readers would take for a part of the run. Tile results stay: scenes come back without models."""
+    if not scene_ids:
+        return
+    theirs = {f"scene_id={scene_id}" for scene_id in scene_ids}
+    for folder in {posixpath.dirname(name) for name in store.names(FEATURES)}:
+        if posixpath.basename(folder) in theirs:
+            store.remove(folder)
+    for scene_id in scene_ids:
+        for name in (f"{mosaics.FOLDER}/{scene_id}", f"{COGS}/{scene_id}", checksums.scene_list(scene_id)):
+            store.remove(name)
 
 
 def published_names(store: Store, scene_id: str, query_ids: Sequence[str]) -> list[str]:

@@ -2,11 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import lease
+from pipeline.aoi import place
 from pipeline.committed import Tally, committed
 from pipeline.conduct import DAMAGED, DIRECT, SceneOutcome, Stages, conduct
 from pipeline.manifest import (
@@ -23,12 +24,13 @@ from pipeline.plan import ScenePlan
 from pipeline.prepare import Prepared, plan_scenes
 from pipeline.progress import Progress
 from pipeline.provenance import spec_digest
-from pipeline.publish import publish_run
+from pipeline.publish import publish_run, withdraw_scenes
 from pipeline.rates import Rates
 from pipeline.redaction import redacted
 from pipeline.report import NAME as REPORT
 from pipeline.report import write_report
 from pipeline.results import TileStatus
+from pipeline.scenes import Scene
 from pipeline.spec import RunSpec
 from pipeline.stages import RunContext, StageReceipt
 from pipeline.storage import store_errors
@@ -75,6 +77,7 @@ def run_region(
         started, start_s = now(), time.perf_counter()
         known = {entry["scene_id"]: entry for entry in earlier["scenes"]} if earlier else {}
         plans = plan_scenes(prepared, known, workers)
+        _withdraw_outside(prepared, plans, known)
         manifest = _manifest(prepared, plans, run_id, earlier, started)
         write_manifest(store, manifest)
         store.remove(REPORT)  # of an earlier end: until this one ends, nothing has an end to report
@@ -87,6 +90,18 @@ def run_region(
         except Exception as error:
             fail(prepared, manifest, plans, error, start_s)
             raise
+
+
+def _withdraw_outside(prepared: Prepared, plans: Sequence[ScenePlan], known: Mapping[str, Mapping[str, Any]]) -> None:
+    """Take back what was published of scenes that the area of interest leaves out now. `known`: by id, as run.json has.
+
+    Before run.json forgets them, so that an interrupted run does so the next time.
+    """
+    if prepared.aoi is None:
+        return
+    planned = {plan.scene.scene_id for plan in plans}
+    gone = [Scene.from_json(dict(entry)) for scene_id, entry in known.items() if scene_id not in planned]
+    withdraw_scenes(prepared.store, place(prepared.aoi, gone).missed)
 
 
 def _tolerance(spec: RunSpec, plans: Sequence[ScenePlan]) -> Tolerance:
@@ -209,6 +224,7 @@ def _manifest(
         if prepared.aoi is None
         # full precision: the plan is rebuilt from this, and its keys hash the area
         else {"href": prepared.aoi.href, "crs": prepared.aoi.crs, "wkt": prepared.aoi.geometry.wkt},
+        "notes": list(prepared.notes),
         "skipped_scenes": [{"href": p.href, "problem": p.problem} for p in prepared.skipped],
         "versions": software_versions(),
         "timings": {},

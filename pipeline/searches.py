@@ -25,13 +25,14 @@ def is_search(href: str) -> bool:
     return href.startswith(("http://", "https://")) and urlsplit(href).path.rstrip("/").endswith("/search")
 
 
-def search(url: str, hosts: Sequence[str]) -> list[dict[str, Any]]:
+def search(url: str, hosts: Sequence[str], bbox: Sequence[float] | None = None) -> list[dict[str, Any]]:
     """The items that an API finds, over all its pages, in its order.
 
     Args:
         url: `collections`, `ids` and `bbox` are separated by commas, `query` is JSON, `filter` is CQL2 text, and
             `limit` is the most items, over all pages.
         hosts: Where pages may lie. An API may not send us elsewhere.
+        bbox: West, south, east, north in degrees, of a search that names neither a box nor items.
 
     Raises:
         SearchFailed: The address is odd, or the API does not answer as one.
@@ -44,11 +45,13 @@ def search(url: str, hosts: Sequence[str]) -> list[dict[str, Any]]:
     from pystac_client.stac_api_io import StacApiIO
 
     def stay(request: "Request") -> "Request":
-        if refused := asset_problem(str(request.url), hosts):
-            raise ValueError(f"it sends us away: {refused.replace('its asset', 'a page')}")
+        if refused := asset_problem(str(request.url), hosts, "a page"):
+            raise ValueError(f"it sends us away: {refused}")
         return request
 
     wanted = _wanted(url)
+    if bbox is not None and "ids" not in wanted:  # which APIs take for all that is asked, or refuse beside a box
+        wanted.setdefault("bbox", list(bbox))
     root = url.split("?", maxsplit=1)[0].rstrip("/").removesuffix("/search")
     try:
         client = Client.open(root, stac_io=StacApiIO(max_retries=3), request_modifier=stay, timeout=60)

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
+from pipeline.bands import Bands
 from pipeline.blocks import CHUNK_PX, MAX_SHARD_PX
 from pipeline.credentials import public_all
 from pipeline.queries import FeatureRules, Mode, Query
@@ -33,8 +34,11 @@ class RunSpec(BaseModel):
     """Hosts and buckets (`*.example.org` too) where STAC items may name files, besides those of `scenes`."""
     aoi: str | None = None
     """A vector file; pixels outside of it are not looked at."""
-    bands: tuple[int, ...] | None = None
-    """One or three 1-based band numbers in the order red, green, blue; by colour interpretation if None."""
+    asset: str | None = None
+    """Key of the asset of STAC items that is the scene, or of three (`B04,B03,B02`); by what they are if None."""
+    bands: Bands | None = None
+    """One or three 1-based band numbers, or names of bands, in the order red, green, blue; by colour interpretation if
+    None."""
     nodata: float | None = None
     """Overrides what the files say."""
     tile_px: int | None = None

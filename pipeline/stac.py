@@ -7,11 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import shapely
 from shapely.geometry import box, mapping, shape
-from shapely.geometry.base import BaseGeometry
 
 from pipeline import cog, mosaics
+from pipeline.areas import bbox_of
 from pipeline.features import FOLDER as FEATURES
 from pipeline.features import partition_name
 from pipeline.geodesy import to_geographic
@@ -74,13 +73,14 @@ def item(scene: Scene, manifest: Mapping[str, Any], traces: Traces) -> dict[str,
         "stac_extensions": list(EXTENSIONS),
         "id": scene.scene_id,
         "geometry": mapping(footprint),
-        "bbox": _bbox([footprint]),
+        "bbox": bbox_of([footprint]),
         "properties": {
             **_time(scene, manifest),
             **_projection(scene),
             **_processing(manifest),
             "t2s:scene_href": scene.href,
             "t2s:scene_etag": scene.etag,
+            **({"t2s:scene_parts": [part._asdict() for part in scene.parts]} if scene.parts else {}),
         },
         "links": [
             {"rel": rel, "href": "../collection.json", "type": "application/json"}
@@ -95,7 +95,7 @@ def collection(manifest: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) 
     """The collection of a run: what was asked, where and when the scenes are, and the datasets that span all scenes."""
     footprints = [shape(entry["geometry"]) for entry in items]
     times = sorted(time for entry in items for time in _interval(entry["properties"]))
-    spatial = [_bbox(footprints), *(entry["bbox"] for entry in items)] if len(items) > 1 else [_bbox(footprints)]
+    spatial = [bbox_of(footprints), *(entry["bbox"] for entry in items)] if len(items) > 1 else [bbox_of(footprints)]
     asked = "; ".join(query["query"] for query in manifest["queries"])
     link = {"href": "./collection.json", "type": "application/json"}
     return {
@@ -174,25 +174,6 @@ def _processing(manifest: Mapping[str, Any]) -> dict[str, Any]:
         f"{models['segmenter']['version']}, tiles stitched and vectorised by t2s",
         "processing:software": dict(manifest["versions"]),
     }
-
-
-def _bbox(footprints: Sequence[BaseGeometry]) -> list[float]:
-    """West, south, east, north. West is greater than east where the shortest box spans the antimeridian (RFC 7946)."""
-    bounds = shapely.bounds([part for footprint in footprints for part in shapely.get_parts(footprint)])
-    south, north = float(bounds[:, 1].min()), float(bounds[:, 3].max())
-    west, east = _shortest_span(sorted((float(b[0]), float(b[2])) for b in bounds))
-    return [west, south, east, north]
-
-
-def _shortest_span(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Around the globe, what lies opposite the widest gap between the sorted `spans` (west, east)."""
-    reach, gaps = spans[0][1], []
-    for west, east in spans[1:]:
-        gaps.append((west - reach, west, reach))
-        reach = max(reach, east)
-    around = spans[0][0] + 360 - reach
-    widest = max(gaps, default=(0.0, 0.0, 0.0))
-    return (spans[0][0], reach) if widest[0] <= around else (widest[1], widest[2])
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

@@ -19,13 +19,15 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import shapely
 import yaml
 from fakes import fake_profile, reply_text
 
 from flows.request import RunRequest
 from flows.run_file import requested
 from pipeline.aoi import Aoi, read_aoi
-from pipeline.inputs import expand
+from pipeline.areas import Area
+from pipeline.inputs import Wanted, expand
 from pipeline.manifest import NAME, SCHEMA_VERSION, read_manifest
 from pipeline.queries import parse_queries
 from pipeline.storage import Store
@@ -231,12 +233,19 @@ def items(folder: Path) -> Reader:
     item = {"type": "Feature", "stac_version": "1.0.0", "id": "i", "properties": {"datetime": "2024-05-01T00:00:00Z"}}
 
     def call(path: Path) -> None:
-        found = expand(str(path))
-        assert found.sources or found.problems
+        found = expand(str(path), wanted=Wanted(bands=("red",), area=Area(shapely.box(0, 0, 2, 3))))
+        assert found.sources or found.problems or found.n_outside
         assert all(problem and "\n" not in problem for _, problem in found.problems)
         assert all("://" not in source.href for source in found.sources), "no host was named"
 
-    return Reader([json.dumps(item | {"assets": {"a": asset}}).encode()], in_file(folder, "i.json", call))
+    catalog = {"type": "Catalog", "stac_version": "1.1.0", "id": "c", "links": [{"rel": "child", "href": "./i.json"}]}
+    named = {"b": {**asset, "href": "b.tif", "eo:bands": [{"name": "B04", "common_name": "red"}]}}
+    documents = [
+        item | {"assets": {"a": asset}},
+        item | {"bbox": [1, 2, 3, 4], "assets": {"a": asset, **named}},
+        catalog,
+    ]
+    return Reader([json.dumps(document).encode() for document in documents], in_file(folder, "i.json", call))
 
 
 READERS: dict[str, Callable[[Path], Reader]] = {

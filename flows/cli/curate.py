@@ -38,6 +38,7 @@ def curate(
     ] = None,
     hard_from: Annotated[str | None, typer.Option(help="Run whose doubtful tiles are listed in hard.parquet.")] = None,
     min_disagreement: Annotated[float, typer.Option(help="Share of claimed overlap that makes a tile doubtful.")] = 0.5,
+    asset: o.Asset = None,
     bands: o.Bands = None,
     nodata: o.Nodata = None,
     allow_hosts: o.AllowHosts = None,
@@ -70,7 +71,7 @@ def curate(
     from pipeline.curate_summary import left_out_lines
     from pipeline.preflight import attempt
 
-    chosen_bands, of_bands = attempt("--bands", lambda: numbers("--bands", bands))
+    chosen_bands, of_bands = attempt("--bands", lambda: o.bands(bands))
     chosen_levels, of_levels = attempt("--levels", lambda: numbers("--levels", levels))
     spec = CurationSpec(
         scenes=(*(given_scenes or ()), *(scenes or ())),
@@ -86,6 +87,7 @@ def curate(
         reviewed=tuple(reviewed or []),
         hard_from=hard_from,
         min_disagreement=min_disagreement,
+        asset=asset,
         bands=chosen_bands,
         nodata=nodata,
         allow_hosts=tuple(allow_hosts or []),

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.request import RunRequest
+from pipeline.bands import Bands as BandNumbers
 
 
 def _same(key: str) -> str:
@@ -14,6 +15,7 @@ def _same(key: str) -> str:
 
 
 Out = Annotated[str, typer.Option("--out", "-o", help=_same("out"))]
+Asset = Annotated[str | None, typer.Option(help=_same("asset"))]
 Bands = Annotated[str | None, typer.Option(help=_same("bands"))]
 Nodata = Annotated[float | None, typer.Option(help=_same("nodata"))]
 AllowHosts = Annotated[list[str] | None, typer.Option("--allow-hosts", help=_same("allow_hosts"))]
@@ -25,6 +27,18 @@ SegmenterName = Annotated[str, typer.Option("--segmenter", help=_same("segmenter
 Cluster = Annotated[str, typer.Option(help=_same("cluster"))]
 NWorkers = Annotated[int | None, typer.Option("--workers", min=1, help=_same("workers"))]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, messages on stderr.")]
+
+
+def bands(text: str | None) -> BandNumbers | None:
+    """Numbers or names of bands, as a region run reads them. Raises `BadInput`."""
+    from pydantic import ValidationError
+
+    from t2s_core.errors import BadInput
+
+    try:
+        return RunRequest(bands=text).bands  # type: ignore[arg-type]  # what it reads into a tuple
+    except ValidationError as error:
+        raise BadInput(f"--bands {text!r}: not numbers or names of bands; use e.g. 3,2,1 or red,green,blue") from error
 
 
 def numbers(option: str, text: str | None) -> tuple[int, ...] | None:

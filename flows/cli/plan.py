@@ -44,6 +44,7 @@ def plan(
     asked, looked = read.request, look_at(read)
     document = {
         **estimate(looked.prepared, rate_book(asked.cluster, asked.device), n_workers=asked.workers),
+        "notes": [] if looked.prepared is None else list(looked.prepared.notes),
         "problems": [{"href": p.href, "problem": p.problem} for p in looked.problems],
     }
     if preview is not None and looked.prepared is not None:
@@ -68,7 +69,8 @@ def _print(document: dict[str, Any], looked: "Looked") -> None:
     mpx, mb = document["pixels"] / 1e6, document["bytes"] / 1e6
     typer.echo(f"{document['scenes']} scenes, {mpx:.1f} Mpx, {mb:.1f} MB of pixels to read")
     typer.echo(f"{document['tiles']} tiles of {looked.prepared.tile_px} px, {document['tile_queries']} tile-queries")
-    for line in said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px):
+    levels = said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px)
+    for line in (*levels, *looked.prepared.notes):
         typer.echo(line)
     if document["seconds"] is None:
         typer.echo("time: unknown until these models have run here once; nothing was measured yet")

@@ -50,7 +50,8 @@ def segment(
         raise BadInput(*(str(p) for p in looked.problems))
     for problem in looked.prepared.skipped:
         _say(f"skipped: {problem}")
-    for line in said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px):
+    levels = said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px)
+    for line in (*levels, *looked.prepared.notes):
         _say(line)
     _say(_expectation(looked.prepared, asked))
     outcome = run(looked.prepared, asked)

@@ -25,8 +25,9 @@ from tiffs import draw_tiff, noise
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from pipeline.headers import MAX_BLOCK_BYTES
 from pipeline.manifest import RunStatus
-from pipeline.scenes import MAX_BLOCK_BYTES, resolve
+from pipeline.scenes import resolve
 
 MOST_BYTES = MAX_BLOCK_BYTES + 2**28
 """One block, GDAL's cache of blocks."""

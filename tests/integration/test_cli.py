@@ -174,7 +174,7 @@ def test_plan_as_json_counts_and_computes_nothing(here: Command, models: Models,
     assert code == 0
     assert json.loads(out) == {
         "scenes": 1, "tiles": 9, "tile_queries": 18, "pixels": 9 * 64 * 64, "bytes": 3 * 9 * 64 * 64,
-        "seconds": None, "tokens": None, "measured_by": None, "problems": [],
+        "seconds": None, "tokens": None, "measured_by": None, "notes": [], "problems": [],
     }  # fmt: skip
     assert not (tmp_path / "out").exists()
 

@@ -59,7 +59,7 @@ def test_a_person_reads_counts_by_query_and_what_was_left_out(
 def test_bad_input_is_a_line_each_and_exit_code_2(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(monkeypatch, *arguments, "--bands", "red", "--val", "7", "--query-column", "kind") == 2
+    assert command(monkeypatch, *arguments, "--bands", "red,2", "--val", "7", "--query-column", "kind") == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("error: --") for line in lines)

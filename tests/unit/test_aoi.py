@@ -14,7 +14,7 @@ from pyproj import Transformer
 from shapely.geometry import Point, Polygon, box
 
 from pipeline.aoi import Aoi, aoi_in_scene_px, place, read_aoi, touches
-from pipeline.scenes import NodataRule, Scene, _geobox
+from pipeline.scenes import NodataRule, Scene, geobox_of
 from pipeline.tiling import Window
 from t2s_core.errors import BadInput
 
@@ -24,7 +24,7 @@ CRS84 = "OGC:CRS84"
 def scene(crs: str, size_px: tuple[int, int], west_north: tuple[float, float], pixel: float, name: str = "s") -> Scene:
     """(width, height), upper left corner and pixel size in units of the CRS."""
     transform = Affine(pixel, 0, west_north[0], 0, -pixel, west_north[1])
-    geobox = _geobox((size_px[1], size_px[0]), transform, crs)
+    geobox = geobox_of((size_px[1], size_px[0]), transform, crs)
     return Scene(name, f"/{name}.tif", "e", geobox, (1, 2, 3), "uint8", NodataRule("none"), None, warped=False)
 
 

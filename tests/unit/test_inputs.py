@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiffs import draw_tiff, noise
 
-from pipeline import addresses, inputs
+from pipeline import addresses, items
 from pipeline.inputs import Expanded, Source, expand
 from pipeline.scenes import resolve
 
@@ -73,6 +73,7 @@ def test_assets_elsewhere_keep_their_address_and_relative_ones_are_beside_the_it
         ("s3://bucket/a.tif", "s3://bucket/a.tif"),
         ("https://host/a.tif?key=1", "https://host/a.tif?key=1"),
         ("./a.tif", "memory://items/a.tif"),
+        ("../../b/./a.tif", "memory://items/b/a.tif"),
     ):
         memory.pipe_file("/items/x.json", item(tmp_path / "x.json", {"a": {"href": href}}).read_bytes())
         assert expand("memory://items/x.json", ["bucket", "host"]).sources == [
@@ -92,6 +93,8 @@ def test_assets_elsewhere_keep_their_address_and_relative_ones_are_beside_the_it
         ("zip://a.tif::https://example.org/a.zip", "zip:// is not opened"),
         ("ssh://example.org/a.tif", "ssh:// is not opened"),
         ("https://[/a.tif", "is no address"),
+        ("s3:///other/a.tif", "names no host"),
+        ("file://file:///etc/a.tif", "names no host"),
         ("https://xample.org/a.tif", "did not name"),
         ("https://data.example.org.evil.net/a.tif", "did not name"),
     ],
@@ -140,8 +143,9 @@ def test_an_item_without_end_is_a_problem(tmp_path: Path) -> None:
     ("content", "why"),
     [
         ("{", "is no JSON"),
+        ('{"type": {}}', "is no STAC item"),
         ('{"type": "FeatureCollection", "features": []}', "is no STAC item"),
-        ('{"type": "Collection", "id": "c"}', "is a STAC collection; name its items"),
+        ('{"type": "Collection", "id": "c"}', "is a STAC collection that links to no item; search its API"),
         (BARE_ITEM % "{}", "no raster asset (it has none at all)"),
         (
             BARE_ITEM % '{"B04": {"href": "4.tif"}, "B03": {"href": "3.tif"}}',
@@ -300,5 +304,5 @@ def expand_of(content: str) -> Expanded:
 
 
 def test_an_impossible_address_is_a_problem_of_its_item() -> None:
-    with pytest.raises(inputs._NotAnItem, match=r"has an asset at //\[, which is no address"):
-        inputs._beside("https://host/item.json", "//[")
+    with pytest.raises(items.NotAnItem, match=r"names //\[, which is no address"):
+        items.beside("https://host/item.json", "//[")

@@ -13,7 +13,7 @@ from shapely.geometry import box
 from tiffs import draw_tiff, noise
 
 from pipeline import preflight as module
-from pipeline.aoi import Aoi
+from pipeline.aoi import Aoi, place
 from pipeline.preflight import (
     attempt,
     body_problems,
@@ -60,7 +60,8 @@ def test_all_problems_of_all_inputs_come_together(tmp_path: Path) -> None:
     _, earlier = attempt("--query", lambda: parse_queries(["a", "a", " "]))
     problems = run(
         resolved, good, earlier=earlier, tile_px=256, overlap_px=300, levels=(1, 3), threshold=1.0,
-        prompter="oracle", segmenter="scissors", aoi=Aoi("aoi.gpkg", box(0, 0, 1, 1), "OGC:CRS84"),
+        prompter="oracle", segmenter="scissors",
+        of_area=place(Aoi("aoi.gpkg", box(0, 0, 1, 1), "OGC:CRS84"), resolved.scenes).problems,
     )  # fmt: skip
     assert [Path(p.href).name for p in problems] == [
         "gone.tif", "--bands", "--query", "--query", "--overlap-px", "--levels", "--threshold", "aoi.gpkg", "a.tif",

@@ -36,8 +36,9 @@ def test_every_option_of_the_command_is_a_key_and_reaches_the_run(tmp_path: Path
     """Whatever is set in the file is in the spec, in the settings, or where the run goes."""
     values: dict[str, Any] = {
         "scenes": ["a.tif"], "out": "o", "query": ["the lake"], "queries": [{"query": "roads", "threshold": 0.7}],
-        "aoi": "a.gpkg", "bands": "3,2,1", "nodata": -1, "allow_hosts": ["b"], "prompter": "qwen_vl:x",
-        "registry": "r", "segmenter": "sam_hf:y", "prompt_template": "t.txt", "tile_px": 256, "overlap_px": 32,
+        "aoi": "a.gpkg", "asset": "visual", "bands": "3,2,1", "nodata": -1, "allow_hosts": ["b"],
+        "prompter": "qwen_vl:x", "registry": "r", "segmenter": "sam_hf:y", "prompt_template": "t.txt",
+        "tile_px": 256, "overlap_px": 32,
         "levels": "1,4", "first_look": 2, "batch_tiles": 3, "gsd": 0.5, "threshold": 0.6, "mode": "instance",
         "min_area_m2": 2.5, "simplify_m": 1.5, "max_unparsable": 0.5, "max_failed": 7, "skip_bad_scenes": True,
         "cog": True, "shard_px": 1024, "sample": 20, "retry_failed": True, "fresh": True, "workers": 3, "cluster": "tcp://x:1",
@@ -147,13 +148,13 @@ def test_a_search_is_a_scene_as_the_command_line_spells_it(tmp_path: Path) -> No
     text = """
 scenes: [a.tif]
 stac:
-  {api: "https://h/stac/", collections: [a, b], bbox: [1, 2, 3.5, 4], datetime: 2024-05-01/.., limit: 9, asset: visual,
-   query: {"eo:cloud_cover": {lt: 20}}}
+  {api: "https://h/stac/", collections: [a, b], bbox: [1, 2.123456, 3.5, 4], limit: 9,
+   datetime: 2024-05-01/.., asset: visual, query: {"eo:cloud_cover": {lt: 20}}}
 """
     request, problems = read_request(run_yaml(tmp_path, text), {})
     assert problems == []
     url = (
-        "https://h/stac/search?collections=a,b&bbox=1,2,3.5,4&datetime=2024-05-01/..&"
+        "https://h/stac/search?collections=a,b&bbox=1,2.123456,3.5,4&datetime=2024-05-01/..&"
         "query=%7B%22eo:cloud_cover%22:%7B%22lt%22:20%7D%7D&limit=9#visual"
     )
     assert spec_of(request)[0].scenes == ("a.tif", url)
@@ -164,6 +165,26 @@ stac:
 def test_without_env_no_text_without_a_variable_changes(text: str) -> None:
     plain = text.replace("${", "")
     assert requested(RunRequest(out=plain)).out == plain
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("3,2,1", (3, 2, 1)), (4, (4,)), ([3, 2, 1], (3, 2, 1)), ("nir, red,green", ("nir", "red", "green")),
+     (["B04", "B03", "B02"], ("B04", "B03", "B02")), ("red", ("red",))],
+)  # fmt: skip
+def test_bands_are_numbers_or_names(tmp_path: Path, written: Any, read: tuple[Any, ...]) -> None:
+    request, problems = read_request(run_yaml(tmp_path, yaml.safe_dump({"bands": written})), {})
+    assert (request.bands, problems) == (read, [])
+    jsonschema.Draft202012Validator(run_schema()).validate({"bands": written})
+    assert RunSpec.model_validate_json(spec_of(request)[0].model_dump_json()).bands == read
+
+
+def test_bands_are_not_mixed(tmp_path: Path) -> None:
+    assert lines(None, bands="red,2,1") == [
+        "--bands: 'red,2,1' mixes numbers and names of bands; use e.g. 3,2,1 or red,green,blue."
+    ]
+    (line,) = lines(run_yaml(tmp_path, "bands: [red, 2, 1]"))
+    assert "run.yaml: bands: ['red', 2, 1] mixes numbers and names of bands" in line
 
 
 def test_a_file_may_lie_in_a_store() -> None:

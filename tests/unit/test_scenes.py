@@ -18,7 +18,7 @@ from rasterio.enums import ColorInterp
 from tiffs import UTM, draw_tiff, noise, scene_of
 
 from pipeline.pixels import UnreadablePixels, open_scene
-from pipeline.scenes import NodataRule, Scene, _geobox, resolve
+from pipeline.scenes import NodataRule, Scene, geobox_of, resolve
 from pipeline.slugs import is_folder, is_slug, slug
 
 HOSTILE_NAMES = [
@@ -54,7 +54,7 @@ def test_a_scene_is_what_rasterio_says(tmp_path: Path) -> None:
     nodata=st.one_of(st.just(NodataRule("alpha")), st.builds(NodataRule, st.just("value"), finite)),
 )
 def test_json_loses_nothing(transform: tuple[float, ...], shape: tuple[int, int], crs: str, nodata: NodataRule) -> None:
-    geobox = _geobox(shape, Affine(*transform), crs)
+    geobox = geobox_of(shape, Affine(*transform), crs)
     scene = Scene("s", "/s.tif", "e", geobox, (3, 2, 1), "float32", nodata, None, warped=False)
     again = Scene.from_json(json.loads(json.dumps(scene.to_json())))
     assert again == scene

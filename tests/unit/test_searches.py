@@ -11,9 +11,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import fsspec
 import pytest
+import shapely
 from tiffs import draw_tiff, noise
 
-from pipeline.inputs import Source, expand
+from pipeline.areas import Area
+from pipeline.inputs import Expanded, Source, Wanted, expand
 from pipeline.scenes import resolve
 from pipeline.searches import is_search
 
@@ -103,9 +105,42 @@ def test_all_items_of_all_pages_are_found_and_parameters_choose(items: list[dict
         assert names("?bbox=11.6,49,13.1,51") == ["scene-2", "scene-3"]
         assert names("?collections=even,odd&limit=3") == ["scene-0", "scene-1", "scene-2"]
         (first, *_) = expand(f"{root}/search", ["data.example.org"]).sources
-        assert first == Source("https://data.example.org/0.tif", "scene-0", "2024-05-01T00:00:00Z")
+        assert first == Source(
+            "https://data.example.org/0.tif", "scene-0", "2024-05-01T00:00:00Z", choice="visual of visual, red"
+        )
         (red,) = expand(f"{root}/search?ids=scene-0&limit=1#red").sources
         assert red.href == f"{root}/red.tif"
+
+
+def test_a_search_without_a_box_gets_that_of_the_area(items: list[dict[str, Any]]) -> None:
+    area = Area(shapely.box(11.6, 49, 13.1, 51))
+    with api(items) as root:
+
+        def found(url: str) -> Expanded:
+            return expand(url, ["data.example.org"], Wanted(area=area))
+
+        asked = found(f"{root}/search")
+        assert [source.name for source in asked.sources] == ["scene-2", "scene-3"]
+        assert asked.n_outside == 0, "the API was told, so it sent nothing else"
+        own = found(f"{root}/search?bbox=10,49,12.2,51")
+        assert ([source.name for source in own.sources], own.n_outside) == (["scene-2"], 2)
+        assert "#".join(found(f"{root}/search#red").sources[0].href.rsplit("/", 1)) == f"{root}#red.tif"
+        named = found(f"{root}/search?ids=scene-0,scene-2")
+        assert (len(named.sources), named.n_outside) == (2, 3), "this API knows no ids: it was not told of the box"
+        ((_, problem),) = expand(f"{root}/search", wanted=Wanted(area=Area(shapely.box(50, 50, 51, 51)))).problems
+        assert problem == (
+            "finds no item around the area of interest (50, 50, 51, 51); check collections, bbox and datetime."
+        )
+
+
+def test_relative_assets_are_beside_the_item_itself(items: list[dict[str, Any]]) -> None:
+    with api([]) as elsewhere, api(
+        [{**items[0], "links": [{"rel": "self", "href": f"{elsewhere}/c/items/0.json"}]}]
+    ) as root:  # fmt: skip
+        hosts = [elsewhere.removeprefix("http://")]
+        assert expand(f"{root}/search#red", hosts).sources[0].href == f"{elsewhere}/c/items/red.tif"
+        ((_, problem),) = expand(f"{root}/search#red").problems
+        assert f"its asset is on {hosts[0]}, which you did not name" in problem
 
 
 def test_what_cannot_be_searched_is_one_line_and_nobody_sends_us_elsewhere(items: list[dict[str, Any]]) -> None:
