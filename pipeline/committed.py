@@ -113,9 +113,10 @@ def committed(
     index, damaged = read_index(store, sorted(names if earlier is None else names - earlier.batches))
     if earlier is not None:
         index = pa.concat_tables([earlier.index, index]).unify_dictionaries()
-    chosen: list[int] = []
-    query_ids: list[str] = []
-    n_wanted = 0
+    # Of each result that counts, its row and its query: numbers, for a region has millions.
+    chosen, asked, n_wanted = [np.empty(0, np.int64)], [np.empty(0, np.int32)], 0
+    ids = [query.query_id for query in queries]
+    place = {query_id: i for i, query_id in enumerate(ids)}
     rows_of = _RowsOfTiles(plan, index)
     tiles = plan.tiles()
     while some := tuple(islice(tiles, _TILES_AT_ONCE)):
@@ -123,16 +124,19 @@ def committed(
         n_wanted += len(wanted)
         rows = rows_of(some)
         best = _best(index.select(["key", "status"]).take(pa.array(rows)), {key for _, keys in wanted for key in keys})
-        for query_id, keys in wanted:
-            found = next((best[key] for key in keys if key in best), None)
-            if found is not None:
-                chosen.append(int(rows[found]))
-                query_ids.append(query_id)
-    order = np.argsort(np.array(chosen, np.int64))
-    taken = index.take(pa.array(np.array(chosen, np.int64)[order]))
+        found = [
+            (best[key], place[query_id])
+            for query_id, keys in wanted
+            if (key := next((key for key in keys if key in best), None)) is not None
+        ]
+        chosen.append(rows[[row for row, _ in found]])
+        asked.append(np.array([query for _, query in found], np.int32))
+    of_rows = np.concatenate(chosen)
+    order = np.argsort(of_rows)
+    taken = index.take(pa.array(of_rows[order]))
     # A query may have been renamed since: its text, and so its key, is the same.
-    ids = pa.array([query_ids[i] for i in order], pa.string()).dictionary_encode()
-    index = taken.set_column(taken.schema.get_field_index("query_id"), "query_id", ids)
+    renamed = pa.DictionaryArray.from_arrays(np.concatenate(asked)[order], pa.array(ids, pa.string()))
+    index = taken.set_column(taken.schema.get_field_index("query_id"), "query_id", renamed)
     return Committed(index, n_wanted, names - damaged, damaged)
 
 
