@@ -118,7 +118,8 @@ def _segment(
         context.tolerance.count(state.counts()[TileStatus.FAILED.value])
     n_open = state.n_open(retry_failed=context.retry_failed)
     advance = progress.start(name, plan.scene.scene_id, state.n_wanted, state.n_wanted - n_open)
-    sizes = TaskSizes(-(-n_open // (context.spec.batch_tiles * len(context.spec.queries))), lambda: workers.threads)
+    of_batch = context.spec.batch_tiles * len(context.spec.queries)
+    sizes = TaskSizes(-(-n_open // of_batch), lambda: workers.threads, tile_queries=of_batch)
     is_done = state.is_done(retry_failed=context.retry_failed)
     for receipts in workers.map(run_batches, _tasks(plan, context, sizes, is_done, is_irrelevant), models=True):
         sizes.took(receipts)

@@ -5,6 +5,7 @@ Functions go by reference, arguments and results are small (windows, URLs, recei
 
 import math
 import os
+import pickle
 import socket
 import threading
 import time
@@ -13,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from queue import Empty
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
+from uuid import uuid4
 
 from distributed import CancelledError, Client, Future, as_completed
 from distributed.comm.core import CommClosedError
@@ -177,6 +179,7 @@ class _Flight(Generic[T, R]):
         self.gpu = False
         """Whether what is given next wants a GPU."""
         self._client, self._function, self._pending = client, function, iter(items)
+        self._name = _name_of(function)
         self._drawn: deque[T] = deque()
         self._given: dict[Future[R], tuple[T, frozenset[str]]] = {}
         """Of an item that may go to some workers only: which."""
@@ -199,8 +202,10 @@ class _Flight(Generic[T, R]):
         where = roster.where(gpu=self.gpu)
         while self._drawn and len(self._given) < limit:
             item = self._drawn.popleft()
-            # pure=False: equal arguments at another time are new work, for what is on disk has changed
-            future = self._client.submit(self._function, item, pure=False, **where)
+            # A scheduler unpacks what it is given, and would hold a task's thousand tiles as objects. The key is new
+            # each time: equal arguments at another time are new work, for what is on disk has changed.
+            packed = pickle.dumps((self._function, item))
+            future = self._client.submit(_unpacked, packed, key=f"{self._name}-{uuid4().hex}", **where)
             self._given[future] = item, frozenset(where.get("workers", ()))
             self._running.add(future)
 
@@ -221,6 +226,18 @@ class _Flight(Generic[T, R]):
         """Let go of what is at work."""
         self._running.clear()
         self._given.clear()
+
+
+def _unpacked(packed: bytes) -> Any:  # noqa: ANN401 -- of any function
+    function, item = pickle.loads(packed)  # noqa: S301 -- from this very run, as all that Dask sends
+    return function(item)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """By which Dask's dashboard groups what it shows."""
+    while isinstance(function, partial):
+        function = function.args[0] if callable(next(iter(function.args), None)) else function.func
+    return getattr(function, "__name__", type(function).__name__)
 
 
 class Timed:

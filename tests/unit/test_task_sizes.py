@@ -30,6 +30,13 @@ def test_a_task_takes_about_five_seconds(batch_s: float, n: int) -> None:
     assert sizes.next() == pytest.approx(n, abs=1)
 
 
+def test_a_task_holds_a_bounded_number_of_tile_queries_however_fast_they_are() -> None:
+    sizes = TaskSizes(1_000_000, one, tile_queries=8 * 12)
+    sizes.took([receipt(0.001)])
+    assert sizes.next() == 10
+    assert TaskSizes(5, one, tile_queries=5000).next() == 1
+
+
 def test_loading_models_says_nothing_of_the_batches_to_come() -> None:
     sizes = TaskSizes(1_000_000, one)
     sizes.took([receipt(30.5, load_s=30.0)])
