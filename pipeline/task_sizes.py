@@ -7,7 +7,7 @@ from pipeline.worker import BatchReceipt
 _TARGET_S = 5.0
 """A scheduler's milliseconds vanish in it, and a task that dies with its worker is soon made up for."""
 _MOST_TILE_QUERIES = 1024
-"""What is at work lies in the memory of client and scheduler, 0.4 kB each, some tasks for each worker."""
+"""What is at work lies in the memory of client and scheduler, a few hundred bytes each, some tasks for each worker."""
 _SHARE = 2
 """Tasks that every worker shall still get of what is left, so that none works on a large last one alone."""
 
