@@ -216,7 +216,7 @@ def test_many_of_everything_is_sampled_and_it_is_said(
     _, page = written(store)
     assert re.search(r"\d+ features; the map and the table show \d+ of them, evenly sampled", page.text)
     assert "2 scenes, of which 1 are drawn" in page.text
-    assert "Too many tiles to draw" in page.text
+    assert "too many tiles to draw one by one" in page.text
     assert "Boxes and points are shown for a part" in page.text
     assert "2 queries found something; the first 1 are shown" in page.text
     assert "2 more; run.json has them all" in page.text
