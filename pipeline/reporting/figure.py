@@ -95,7 +95,7 @@ def _add(shown: Any, name: str, source: Any, glyph: Any, *, visible: bool = True
     """A layer that looks the same whatever is selected: what is, is drawn anew on top."""
     layer = models.GlyphRenderer(
         data_source=source, glyph=glyph, selection_glyph=None, nonselection_glyph=None, muted_glyph=None,
-        view=models.CDSView(filter=models.AllIndices()), name=name, visible=visible,
+        name=name, visible=visible,
     )  # fmt: skip
     shown.renderers.append(layer)
     return layer

@@ -15,12 +15,13 @@ from rasterio import warp
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
+from pipeline.geodesy import to_crs
 from pipeline.georef import proj_crs
 from pipeline.normalise import Stretch
 from pipeline.pixels import UnreadablePixels, open_scene
 from pipeline.quicklook import CACHE_BYTES, data_url, decoded, read_quicklook
 from pipeline.rasters import RASTER_ERRORS, is_url
-from pipeline.reporting.frame import MapFrame, to_crs
+from pipeline.reporting.frame import MapFrame
 from pipeline.scenes import Scene
 from pipeline.texts import one_line
 from pipeline.tiling import Window
