@@ -105,8 +105,9 @@ def map_of_run(
     detail = found.drawn["scene_id"].map(plane.pixel_m).to_numpy(np.float64) * _DETAIL
     shapes = simplified(frame.of_frame(found.drawn), detail, budget.vertices)
     queries = [Query(query_id=q["query_id"], text=q["query"]) for q in manifest["queries"]]
+    drawn_plans = plans if len(found.drawn) else []
     prompts = read_prompts(
-        store, plans, queries, frame, max_batches=budget.batches, max_prompts=budget.prompts, decimals=decimals
+        store, drawn_plans, queries, frame, max_batches=budget.batches, max_prompts=budget.prompts, decimals=decimals
     )
     covers_of = _covers(store, plans, [q.query_id for q in queries], budget, notes)
     tiles, said = tile_layer(frame, covers_of, reasons_of(manifest))
@@ -116,7 +117,7 @@ def map_of_run(
         "scenes": plane.described(found.by_scene),
         "features": _table(found.drawn, shapes, manifest, plane.scenes, prompts=prompts, max_chars=budget.text_chars),
         "prompts": {"boxes": prompts.boxes, "points": prompts.points},
-        "tiles": said,
+        "tiles": {**said, "n_failed": len({failure["tile"] for failure in manifest["failures"]})},
         "shapes": _by_query(found.drawn, shapes, queries, decimals),
         "truth": None if truth is None else _truth(truth, plane, budget.vertices),
     }
