@@ -25,9 +25,11 @@ from pipeline import report
 from pipeline.features import partition_name
 from pipeline.manifest import read_manifest
 from pipeline.normalise import IDENTITY
+from pipeline.prepare import prepare
 from pipeline.queries import Query, parse_queries
 from pipeline.quicklook import quicklook
 from pipeline.report import write_report
+from pipeline.reporting import preview
 from pipeline.reporting.budget import MAX_PAGE_BYTES, Budget
 from pipeline.reporting.command import command_of
 from pipeline.reporting.pictures import _within
@@ -223,6 +225,25 @@ def test_many_of_everything_is_sampled_and_it_is_said(
     assert len(page.data["scenes"]) == 1
 
 
+def test_a_feature_has_its_own_boxes_or_none(
+    finished: Run, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest of those that were read may be of another object, where not all were."""
+    store = finished[0]
+    for few in (replace(Budget(), batches=2), replace(Budget(), prompts=3)):
+        monkeypatch.setattr(report, "Budget", lambda few=few: few)
+        write_report(store, manifest)
+        data = written(store)[1].data
+        boxes = [Polygon(np.reshape(box, (4, 2))) for box in data["prompts"]["boxes"]]
+        shown = {row: i for i, shapes in enumerate(data["shapes"]) for row in shapes["row"]}
+        assert 0 < sum(map(bool, data["features"]["prompts"])) < len(shown)
+        for row, linked in enumerate(data["features"]["prompts"]):
+            around = box(*data["features"]["box"][row]).buffer(0.2)
+            assert few.batches > 2 or all(boxes[i].intersects(around) for i in linked)
+        assert {i for linked in data["features"]["prompts"] for i in linked} == set(range(len(boxes)))
+        assert len(boxes) <= few.prompts
+
+
 def test_a_page_that_came_out_too_large_is_made_smaller(
     finished: Run, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,3 +351,23 @@ def given(words: list[str]) -> dict[str, list[str]]:
             if i + 1 < len(words) and not words[i + 1].startswith("--"):
                 values.append(words[i + 1])
     return found
+
+
+def test_the_ground_of_too_many_tiles_is_on_a_preview(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aoi = tmp_path / "aoi.geojson"
+    gpd.GeoDataFrame(geometry=[box(500_000, 3_999_880, 500_140, 4_000_000)], crs="EPSG:32633").to_file(aoi)
+    spec = RunSpec(**{**finished[1]["spec"], "aoi": str(aoi)})
+    prepared = prepare(spec.model_copy(update={"scenes": spec.scenes[:1]}), str(tmp_path / "out"))
+    expected = {
+        **dict.fromkeys(("seconds", "tokens")),
+        **dict.fromkeys(("scenes", "tiles", "tile_queries", "pixels"), 1),
+    }
+    for most, said, n in ((4, False, 4), (3, True, 1)):
+        monkeypatch.setattr(preview, "Budget", lambda most=most: replace(Budget(), tiles=most))
+        page = _Page()
+        page.feed(preview.preview(prepared, expected, []))
+        assert ("too many to draw one by one" in page.text) is said
+        assert len(page.data["tiles"]["tile"]) == n
+        assert set(page.data["tiles"]["status"]) == {"planned"}
