@@ -356,15 +356,10 @@ def given(words: list[str]) -> dict[str, list[str]]:
 def test_the_ground_of_too_many_tiles_is_on_a_preview(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aoi = tmp_path / "aoi.geojson"
-    gpd.GeoDataFrame(geometry=[box(500_000, 3_999_880, 500_140, 4_000_000)], crs="EPSG:32633").to_file(aoi)
-    spec = RunSpec(**{**finished[1]["spec"], "aoi": str(aoi)})
+    spec = RunSpec(**finished[1]["spec"])
     prepared = prepare(spec.model_copy(update={"scenes": spec.scenes[:1]}), str(tmp_path / "out"))
-    expected = {
-        **dict.fromkeys(("seconds", "tokens")),
-        **dict.fromkeys(("scenes", "tiles", "tile_queries", "pixels"), 1),
-    }
-    for most, said, n in ((4, False, 4), (3, True, 1)):
+    expected = {"seconds": None, "tokens": None, "scenes": 1, "tiles": 9, "tile_queries": 27, "pixels": 9 * 64 * 64}
+    for most, said, n in ((9, False, 9), (8, True, 1)):
         monkeypatch.setattr(preview, "Budget", lambda most=most: replace(Budget(), tiles=most))
         page = _Page()
         page.feed(preview.preview(prepared, expected, []))
