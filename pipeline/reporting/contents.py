@@ -1,6 +1,7 @@
 """What the map of a run shows, and what the page's script knows of it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
@@ -101,28 +102,31 @@ def map_of_run(
     """`shown`: the scenes that are drawn, with their `plans`; at least one."""
     plane = Plane.of([one.scene for one in shown])
     frame, decimals = plane.frame, plane.decimals
-    looks, notes = quicklooks(shown, frame, max_bytes=budget.picture_bytes, decode_mpx=budget.decode_mpx)
-    detail = found.drawn["scene_id"].map(plane.pixel_m).to_numpy(np.float64) * _DETAIL
-    shapes = simplified(frame.of_frame(found.drawn), detail, budget.vertices)
+    notes = _what_is_left_out(found, n_scenes=len(manifest["scenes"]))
     queries = [Query(query_id=q["query_id"], text=q["query"]) for q in manifest["queries"]]
-    drawn_plans = plans if len(found.drawn) else []
-    prompts = read_prompts(
-        store, drawn_plans, queries, frame, max_batches=budget.batches, max_prompts=budget.prompts, decimals=decimals
-    )
-    covers_of = _covers(store, plans, [q.query_id for q in queries], budget, notes)
-    tiles, said = tile_layer(frame, covers_of, reasons_of(manifest))
+    with ThreadPoolExecutor(1) as beside:  # pictures take longest, and far away they are mostly waited for
+        pictures = beside.submit(quicklooks, shown, frame, max_bytes=budget.picture_bytes, decode_mpx=budget.decode_mpx)
+        detail = found.drawn["scene_id"].map(plane.pixel_m).to_numpy(np.float64) * _DETAIL
+        shapes = simplified(frame.of_frame(found.drawn), detail, budget.vertices)
+        prompts = read_prompts(
+            store, plans if len(found.drawn) else (), queries, frame,
+            max_batches=budget.batches, max_prompts=budget.prompts, decimals=decimals,
+        )  # fmt: skip
+        covers_of = _covers(store, plans, [q.query_id for q in queries], budget, notes)
+        tiles, said = tile_layer(frame, covers_of, reasons_of(manifest))
+        table = _table(found.drawn, shapes, manifest, plane.scenes, prompts=prompts, max_chars=budget.text_chars)
+        looks, of_pictures = pictures.result()
     data = {
         "out": store.url,
         "queries": described_queries(queries, inks, {q: s.n for q, s in found.by_query.items()}),
         "scenes": plane.described(found.by_scene),
-        "features": _table(found.drawn, shapes, manifest, plane.scenes, prompts=prompts, max_chars=budget.text_chars),
+        "features": table,
         "prompts": {"boxes": prompts.boxes, "points": prompts.points},
         "tiles": {**said, "n_failed": len({failure["tile"] for failure in manifest["failures"]})},
         "shapes": _by_query(found.drawn, shapes, queries, decimals),
         "truth": None if truth is None else _truth(truth, plane, budget.vertices),
     }
-    notes += _what_is_left_out(found, n_scenes=len(manifest["scenes"]))
-    return content(plane, looks, tiles, inks=inks, data=data, notes=[*notes, *prompts.notes])
+    return content(plane, looks, tiles, inks=inks, data=data, notes=[*notes, *prompts.notes, *of_pictures])
 
 
 def content(

@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 _COLUMNS = ("key", "level", "row", "col", "window_scene_px", "query", "prompts")
 _READERS = 8
 _MOST_PER_FEATURE = 24
+_FOR_ANY = "t2s explain OUT --feature ID shows them for any."
 
 
 @dataclass
@@ -76,6 +77,8 @@ class Prompts:
         """The box's place in `boxes`; None where these are full."""
         if box not in shown:
             if len(self.boxes) >= self.most:
+                said = f"Boxes and points are shown for a part of the features: {self.most:,} boxes. {_FOR_ANY}"
+                self.notes += [] if said in self.notes else [said]
                 return None
             shown[box] = len(self.boxes)
             self.boxes.append(mine.corners[box].round(self.decimals).ravel().tolist())
@@ -112,7 +115,7 @@ def read_prompts(
     if n_read < n_all:
         prompts.notes.append(
             f"Boxes and points are shown for a part of the features: those in {n_read:,} of {n_all:,} objects of tile "
-            "results. t2s explain OUT --feature ID shows them for any."
+            f"results. {_FOR_ANY}"
         )
     return prompts
 

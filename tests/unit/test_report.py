@@ -233,7 +233,9 @@ def test_a_feature_has_its_own_boxes_or_none(
     for few in (replace(Budget(), batches=2), replace(Budget(), prompts=3)):
         monkeypatch.setattr(report, "Budget", lambda few=few: few)
         write_report(store, manifest)
-        data = written(store)[1].data
+        page = written(store)[1]
+        data = page.data
+        assert "Boxes and points are shown for a part of the features" in page.text
         boxes = [Polygon(np.reshape(box, (4, 2))) for box in data["prompts"]["boxes"]]
         shown = {row: i for i, shapes in enumerate(data["shapes"]) for row in shapes["row"]}
         assert 0 < sum(map(bool, data["features"]["prompts"])) < len(shown)
