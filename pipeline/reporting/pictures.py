@@ -78,11 +78,12 @@ class _Read:
 
 
 def quicklooks(
-    shown: Sequence[Shown], frame: MapFrame, *, max_bytes: int, decode_mpx: float
+    shown: Sequence[Shown], frame: MapFrame, *, max_bytes: int, decode_mpx: float, way_out: str = ""
 ) -> tuple[list[Quicklook], list[str]]:
     """Pictures of scenes, and notes on those that have none.
 
     What `decode_mpx` allows is first shared out evenly, and what some leave of it goes to the others in their order.
+    `way_out`: who draws a picture that would take more.
     """
     n = max(1, len(shown))
     longest_px = int(np.clip(np.sqrt(_ALL_PX / n), _SHORTEST_PX, _LONGEST_PX))
@@ -103,14 +104,14 @@ def quicklooks(
                 left_px -= first.needed_px
                 found[i] = read(one, np.inf)
             else:
-                found[i] = replace(first, problem=_too_dear(one.scene, first.needed_px))
+                found[i] = replace(first, problem=_too_dear(one.scene, first.needed_px, way_out))
     return [one.look for one in found if one.look is not None], [one.problem for one in found if one.problem]
 
 
-def _too_dear(scene: Scene, needed_px: int) -> str:
+def _too_dear(scene: Scene, needed_px: int, way_out: str) -> str:
     return (
         f"No picture of {scene.scene_id}: it has no overviews, and to decode {needed_px / 1e6:,.0f} Mpx "
-        "takes longer than a run should; t2s report draws it, gdaladdo makes overviews."
+        f"takes longer than this page should; {way_out}gdaladdo makes overviews."
     )
 
 

@@ -203,7 +203,7 @@ def test_large_scenes_without_overviews_cost_a_run_no_time(finished: Run, manife
         patch.setattr(report, "Budget", lambda: replace(Budget(), decode_mpx=0.0))
         manifest["timings"]["wall_s"] = 0.001
         write_report(store, manifest)
-        assert "it has no overviews" in written(store)[1].text
+        assert "t2s report draws it, gdaladdo makes overviews" in written(store)[1].text
         write_report(store, manifest, all_pictures=True)
         assert "it has no overviews" not in written(store)[1].text
 
