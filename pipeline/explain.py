@@ -1,6 +1,7 @@
 """Why something is, or is not, in the masks: every tile result under a point, as the models gave it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyproj import Transformer
 
 from pipeline.features import FOLDER, partition_name
-from pipeline.geodesy import geographic_crs
+from pipeline.geodesy import geographic_crs, to_crs
 from pipeline.georef import proj_crs
 from pipeline.plan import PlannedTile, ScenePlan
 from pipeline.queries import Query
@@ -24,6 +24,8 @@ from pipeline.storage import Store
 from pipeline.tiling import Window
 from t2s_core.errors import BadInput
 from t2s_core.masks import LOGIT_LIMIT, upsample
+
+_READERS = 16
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,21 @@ def explain(store: Store, manifest: Mapping[str, Any], place: Place) -> list[Exp
 def place_of_feature(store: Store, manifest: Mapping[str, Any], feature_id: str) -> Place:
     """A point within a feature, for its query and its scene alone. Raises `BadInput` where the run has none such."""
     there = set(store.names(FOLDER, ".parquet"))
-    for scene in manifest["scenes"]:
-        for query in manifest["queries"]:
-            name = partition_name(scene["scene_id"], query["query_id"])
-            if name not in there:
-                continue
-            with store.fs.open(store.path(name), "rb") as file:
-                found = gpd.read_parquet(file, columns=["geometry"], filters=[("feature_id", "==", feature_id)])
-            if len(found):
-                point = found.geometry.iloc[0].representative_point()
-                return Place(point.x, point.y, query["query_id"], scene["scene_id"])
+    places = [(s["scene_id"], q["query_id"]) for s in manifest["scenes"] for q in manifest["queries"]]
+    places = [place for place in places if partition_name(*place) in there]
+
+    def found_in(place: tuple[str, str]) -> Any:  # noqa: ANN401 -- a geometry of shapely, which ships no types
+        with store.fs.open(store.path(partition_name(*place)), "rb") as file:
+            found = gpd.read_parquet(file, columns=["geometry"], filters=[("feature_id", "==", feature_id)])
+        return found.geometry.iloc[0] if len(found) else None
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        for start in range(0, len(places), _READERS):  # not all of a region's, for the first may hold it
+            some = places[start : start + _READERS]
+            for (scene_id, query_id), geometry in zip(some, readers.map(found_in, some), strict=True):
+                if geometry is not None:
+                    point = geometry.representative_point()
+                    return Place(point.x, point.y, query_id, scene_id)
     raise BadInput(f"--feature {feature_id[:40]}: the run has no such feature; their ids are in features/")
 
 
@@ -158,7 +165,7 @@ def _results(store: Store, scene_id: str, keys: frozenset[str]) -> Iterator[Tile
 
 def _scene_px(scene: Scene, place: Place) -> tuple[float, float]:
     crs = proj_crs(scene.geobox)
-    x, y = Transformer.from_crs(geographic_crs(crs), crs, always_xy=True).transform(place.lon, place.lat)
+    x, y = to_crs(geographic_crs(crs), crs).transform(place.lon, place.lat)
     a, b, c, d, e, f = (~scene.geobox.affine)[:6]
     px = a * x + b * y + c, d * x + e * y + f
     return px if np.isfinite(px).all() else (-1.0, -1.0)
@@ -169,7 +176,7 @@ def _where(plans: Sequence[ScenePlan]) -> str:
     for plan in plans:
         crs, (height, width) = proj_crs(plan.scene.geobox), plan.scene.shape
         x, y = plan.scene.geobox.affine @ (width / 2, height / 2)
-        lon, lat = Transformer.from_crs(crs, geographic_crs(crs), always_xy=True).transform(x, y)
+        lon, lat = to_crs(crs, geographic_crs(crs)).transform(x, y)
         return f"the middle of {plan.scene.scene_id} is at {lon:.5f},{lat:.5f} (longitude, latitude)"
     return "the run has no scenes"
 

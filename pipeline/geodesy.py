@@ -1,6 +1,7 @@
 """From scene pixels to the ground: geographic coordinates and geodesic areas, on Earth and on other bodies."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import shapely
@@ -39,6 +40,12 @@ def geographic_crs(crs: CRS) -> CRS:
     return CRS84 if lowest < crs.ellipsoid.semi_major_metre < highest else crs.geodetic_crs
 
 
+@lru_cache(maxsize=64)
+def to_crs(source: CRS, target: CRS) -> Transformer:
+    """Of x before y. Kept, for to make one takes longer than to use it; threads may share it."""
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
 def placement_problem(geobox: GeoBox) -> str:
     """What keeps a grid from its place on the ground, and the way out; empty where nothing does.
 
@@ -57,7 +64,7 @@ def placement_problem(geobox: GeoBox) -> str:
     if crs.is_geographic:
         nowhere = np.abs(y) > _pole(crs) + float(np.hypot(geobox.affine.d, geobox.affine.e))
     else:
-        longitude, _ = Transformer.from_crs(crs, geographic, always_xy=True).transform(x, y)
+        longitude, _ = to_crs(crs, geographic).transform(x, y)
         nowhere = ~np.isfinite(longitude)
     if not nowhere.any():
         return ""
@@ -93,7 +100,7 @@ def to_geographic(
     x0, y0, x1, y1 = shapely.bounds(dense).T
     wide = np.maximum(x1 - x0, y1 - y0) > longest_px  # the others have no edge that is so long
     dense[wide] = shapely.segmentize(dense[wide], longest_px)
-    transformer = Transformer.from_crs(source, geographic_crs(source), always_xy=True)
+    transformer = to_crs(source, geographic_crs(source))
     try:
         placed = shapely.transform(dense, lambda xy: _placed(xy, geobox, transformer))
     except ProjError as error:
@@ -249,7 +256,7 @@ def _longest_edge_px(geobox: GeoBox) -> float:
 def _nearest_pole_px(geobox: GeoBox) -> float:
     """Distance from the scene to the nearer pole that its map can show; infinite where it shows neither."""
     crs = proj_crs(geobox)
-    to_map = Transformer.from_crs(geographic_crs(crs), crs, always_xy=True)
+    to_map = to_crs(geographic_crs(crs), crs)
     height, width = geobox.shape
     a, b, c, d, e, f = (~geobox.affine)[:6]
     middle_x, middle_y = geobox.affine @ (width / 2, height / 2)

@@ -132,6 +132,18 @@ class ScenePlan:
             return {level: sum(tile[0] == level for tile in self.sample) for level in self.grids}
         return {level: self._count(grid) for level, grid in self.grids.items()}
 
+    def planned(self, level: int) -> NDArray[np.bool_]:
+        """(tile rows, tile columns) of a level, without making the tiles. True is asked."""
+        grid = self.grids[level]
+        asked = np.zeros((grid.rows, grid.cols), np.bool_)
+        if self.sample is not None:
+            places = [(row, col) for of_level, row, col in self.sample if of_level == level]
+            asked[tuple(np.array(places, np.intp).reshape(-1, 2).T)] = True
+            return asked
+        for rows, touching, _ in self._bands(grid, _BAND_ROWS):
+            asked[rows.start : rows.stop] = touching.reshape(grid.cols, len(rows)).T
+        return asked
+
     def look(self) -> "ScenePlan":
         """The first look as a plan of its own. Its tile results are those of any run at that level."""
         assert self.first_look is not None

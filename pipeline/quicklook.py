@@ -17,7 +17,7 @@ from pipeline.tiling import Window
 
 _PART_PX = 2048
 """Side of what is read at once, in pixels of the overview that serves: memory does not grow with the scene."""
-_CACHE_BYTES = 16 * 2**20
+CACHE_BYTES = 16 * 2**20
 """Nearly no block is needed twice."""
 
 
@@ -30,22 +30,35 @@ def quicklook(
     None. Raises `UnreadablePixels`.
     """
     whole = Window(0, 0, scene.shape[1], scene.shape[0]) if window_scene_px is None else window_scene_px
+    with open_scene(scene, cache_bytes=CACHE_BYTES) as dataset:
+        return read_quicklook(dataset, scene, stretch, longest_px, window_scene_px=whole)
+
+
+def read_quicklook(
+    dataset: Any,  # noqa: ANN401 -- rasterio ships no types
+    scene: Scene,
+    stretch: Stretch,
+    longest_px: int,
+    *,
+    window_scene_px: Window,
+) -> NDArray[np.uint8]:
+    """The same of a scene that is open."""
+    whole = window_scene_px
     scale = max(1.0, max(whole.height, whole.width) / longest_px)
     height, width = (max(1, round(side / scale)) for side in (whole.height, whole.width))
     rgba = np.zeros((height, width, 4), np.uint8)
-    with open_scene(scene, cache_bytes=_CACHE_BYTES) as dataset:
-        colours = palette(dataset, scene)
-        resampling = Resampling.average if colours is None else Resampling.nearest
-        step = max(1, int(_PART_PX * _overview(dataset, scene, scale) / scale))
-        for part, window in _parts(whole, (height, width), step):
-            bands = read_bands(dataset, scene, window, rgba[part].shape[:2], resampling)
-            valid = valid_pixels(dataset, scene, window, bands)
-            rgba[part][..., :3] = (
-                apply(stretch, bands)
-                if colours is None
-                else colours[np.minimum(bands[0].astype(np.intp), len(colours) - 1)]
-            )
-            rgba[part][..., 3] = np.where(valid, 255, 0)
+    colours = palette(dataset, scene)
+    resampling = Resampling.average if colours is None else Resampling.nearest
+    step = max(1, int(_PART_PX * _overview(dataset, scene, scale) / scale))
+    for part, window in _parts(whole, (height, width), step):
+        bands = read_bands(dataset, scene, window, rgba[part].shape[:2], resampling)
+        valid = valid_pixels(dataset, scene, window, bands)
+        rgba[part][..., :3] = (
+            apply(stretch, bands)
+            if colours is None
+            else colours[np.minimum(bands[0].astype(np.intp), len(colours) - 1)]
+        )
+        rgba[part][..., 3] = np.where(valid, 255, 0)
     return rgba
 
 
@@ -57,7 +70,8 @@ def decoded(dataset: Any, scene: Scene, window_scene_px: Window, decimation: flo
 def data_url(rgba: NDArray[np.uint8], *, quality: int = 80) -> str:
     """The picture as a `data:` URL, so that a page needs no file beside it."""
     sink = io.BytesIO()
-    Image.fromarray(rgba, "RGBA").save(sink, "WEBP", quality=quality, method=2)
+    # Method 0 takes less than half the time of 2, and makes 7 % more of it.
+    Image.fromarray(rgba, "RGBA").save(sink, "WEBP", quality=quality, method=0)
     return "data:image/webp;base64," + base64.b64encode(sink.getvalue()).decode()
 
 

@@ -148,7 +148,8 @@ def conclude(
     _end(manifest, status_of(manifest["counts"], prepared), start_s)
     _compare(manifest, rates)
     publish_run(prepared.store, manifest, receipts)
-    write_report(prepared.store, manifest)  # says how the run ended, so nothing but run.json may follow
+    signed = {scene.scene_id: scene.signed for scene in prepared.scenes if scene.signed}
+    write_report(prepared.store, manifest, signed=signed)  # says how the run ended: nothing but run.json may follow
     write_manifest(prepared.store, manifest)  # last: a run that says SUCCESS has everything
     computed = sum(r.computed for r in receipts if r.stage == "segment")
     return Outcome(RunStatus(manifest["status"]), manifest, computed)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import geopandas as gpd
@@ -15,7 +16,7 @@ from pipeline.reporting.contents import map_of_run
 from pipeline.reporting.found import find
 from pipeline.reporting.gallery import gallery
 from pipeline.reporting.page import Page, render
-from pipeline.reporting.pictures import Cropper
+from pipeline.reporting.pictures import Cropper, Shown
 from pipeline.storage import Store
 
 NAME = "report.html"
@@ -33,19 +34,21 @@ def write_report(
     *,
     scores: Mapping[str, float] | None = None,
     all_pictures: bool = False,
+    signed: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> None:
     """Write the report of a run whose mosaics and features are finished.
 
     `manifest`: the content of run.json. `truth`: by scene, frames with `query_id` and `geometry` in any CRS, drawn as
     outlines. `scores`: by query, the IoU with it. `all_pictures`: pictures of large scenes without overviews may take
-    as long as they take; else a twentieth of what the run took. A scene that can no longer be read is drawn without its
+    as long as they take; else a twentieth of what the run took. `signed`: by scene, the addresses that open, where that
+    in the manifest lacks a signature; it is not written. A scene that can no longer be read is drawn without its
     picture, and the report says so. Memory is bounded by what is drawn.
     """
     budget = Budget()
     spent_mpx = _PICTURES_SHARE * _DECODED_MPX_PER_S * manifest["timings"].get("wall_s", 0.0)
     budget = replace(budget, decode_mpx=math.inf if all_pictures else max(budget.decode_mpx, spent_mpx))
     for _ in range(_SMALLEST):
-        page = _page(store, manifest, truth, scores, budget).encode()
+        page = _page(store, manifest, truth, budget, scores=scores, signed=signed).encode()
         if len(page) <= MAX_PAGE_BYTES:
             break
         budget = budget.smaller()
@@ -56,8 +59,10 @@ def _page(
     store: Store,
     manifest: Mapping[str, Any],
     truth: Mapping[str, gpd.GeoDataFrame] | None,
-    scores: Mapping[str, float] | None,
     budget: Budget,
+    *,
+    scores: Mapping[str, float] | None,
+    signed: Mapping[str, tuple[str, ...]],
 ) -> str:
     query_ids = [q["query_id"] for q in manifest["queries"]]
     per_kind = max(1, min(3, budget.crops // max(1, 3 * len(query_ids))))
@@ -68,12 +73,13 @@ def _page(
     by_id = {entry["scene_id"]: entry for entry in manifest["scenes"]}
     entries = [by_id[scene_id] for scene_id in found.scenes]
     plans, ink = plans_of({**manifest, "scenes": entries}, store), inks(query_ids)
+    shown = [Shown.of(entry, signed) for entry in entries]
     content = (
-        map_of_run(store, manifest, entries, found=found, inks=ink, budget=budget, plans=plans, truth=truth)
+        map_of_run(store, manifest, shown, found=found, inks=ink, budget=budget, plans=plans, truth=truth)
         if entries
         else None
     )
-    cropper = Cropper(entries, content.looks if content else ())
+    cropper = Cropper(shown, content.looks if content else ())
     pictures = gallery(manifest, found, cropper, ink, max_queries=max(1, budget.crops // (3 * per_kind)))
     before = [
         sections.headline(manifest, found, store.url),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def explain(
     run: Annotated[str, typer.Argument(metavar="OUT", help="Directory or URL of a run.", show_default=False)],
+    scenes: o.ScenesAgain = None,
     at: Annotated[str | None, typer.Option("--at", metavar="LON,LAT", help="A point, in degrees.")] = None,
     feature: Annotated[str | None, typer.Option("--feature", metavar="ID", help="A feature_id of the run.")] = None,
     query: Annotated[
@@ -27,7 +28,8 @@ def explain(
     """Say why something is, or is not, in the masks: every tile result under a point.
 
     Of each tile over the point and each query: what came of it, the model's reasoning, the boxes and points it placed,
-    the segmenter's scores, and the probability at the point.
+    the segmenter's scores, and the probability at the point. For --html, scenes whose addresses are signed have to be
+    given again, for a run keeps no signature.
 
     Examples:
       t2s explain results --at 13.3939,52.5173
@@ -48,9 +50,10 @@ def explain(
     found = explained(store, manifest, place)
     if html is not None:
         from pipeline.reporting.explained import page
+        from pipeline.signed import signed_addresses
 
         title = f"t2s explain: {place.lon:.6f}, {place.lat:.6f}"
-        html.write_text(page(found, title), encoding="utf-8")
+        html.write_text(page(found, title, signed_addresses(scenes or (), manifest)), encoding="utf-8")
         typer.echo(f"page      {html.absolute()}     open it in a browser", err=True)
     if as_json:
         document = {"at": [place.lon, place.lat], "tile_results": [item.to_json() for item in found]}

@@ -26,6 +26,10 @@ Registry = Annotated[
 SegmenterName = Annotated[str, typer.Option("--segmenter", help=_same("segmenter"))]
 Cluster = Annotated[str, typer.Option(help=_same("cluster"))]
 NWorkers = Annotated[int | None, typer.Option("--workers", min=1, help=_same("workers"))]
+ScenesAgain = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SCENE", help="Scenes of the run whose addresses are signed, as they open now."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, messages on stderr.")]
 
 

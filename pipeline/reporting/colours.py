@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 FAILED = "#d55e00"
-_HUES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442")
+ALL_HUES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442")
 _DASHES = ("solid", "dashed", "dotted", "dotdash")
 
 STATUS = {
@@ -35,5 +35,5 @@ class Ink:
 
 def inks(query_ids: Sequence[str]) -> dict[str, Ink]:
     """One for each query; from the seventh on hues come again with another dash."""
-    n = len(_HUES)
-    return {q: Ink(_HUES[i % n], _DASHES[i // n % len(_DASHES)]) for i, q in enumerate(query_ids)}
+    n = len(ALL_HUES)
+    return {q: Ink(ALL_HUES[i % n], _DASHES[i // n % len(_DASHES)]) for i, q in enumerate(query_ids)}

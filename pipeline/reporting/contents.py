@@ -1,8 +1,10 @@
 """What the map of a run shows, and what the page's script knows of it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Self
 
 import geopandas as gpd
@@ -17,10 +19,10 @@ from pipeline.reporting.colours import Ink
 from pipeline.reporting.figure import Box, Layers, TileLayer, draw
 from pipeline.reporting.found import Found
 from pipeline.reporting.frame import NEAR_M, MapFrame, frame_of
-from pipeline.reporting.pictures import Quicklook, quicklooks
+from pipeline.reporting.pictures import Quicklook, Shown, quicklooks
 from pipeline.reporting.prompts import Prompts, read_prompts
 from pipeline.reporting.shapes import rings, simplified
-from pipeline.reporting.tiles import ALONE, Cover, coverage, covers, reasons_of
+from pipeline.reporting.tiles import ALONE, Cover, coarseness, coverage, covers, faults, reasons_of
 from pipeline.scenes import Scene
 from pipeline.storage import Store
 
@@ -52,9 +54,8 @@ class Plane:
     outlines: Sequence[NDArray[np.float64]]
 
     @classmethod
-    def of(cls, entries: Sequence[Mapping[str, Any]]) -> Self:
-        """Of a manifest's scenes; at least one."""
-        scenes = [Scene.from_json(dict(entry)) for entry in entries]
+    def of(cls, scenes: Sequence[Scene]) -> Self:
+        """Of at least one."""
         frame = frame_of(scenes)
         return cls(scenes, frame, [frame.outline(scene) for scene in scenes])
 
@@ -90,7 +91,7 @@ class Plane:
 def map_of_run(
     store: Store,
     manifest: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
+    shown: Sequence[Shown],
     *,
     found: Found,
     inks: Mapping[str, Ink],
@@ -98,30 +99,37 @@ def map_of_run(
     plans: Sequence[ScenePlan],
     truth: Mapping[str, gpd.GeoDataFrame] | None,
 ) -> MapContent:
-    """`entries`: the manifest's scenes that are drawn, with their `plans`; at least one."""
-    plane = Plane.of(entries)
+    """`shown`: the scenes that are drawn, with their `plans`; at least one."""
+    plane = Plane.of([one.scene for one in shown])
     frame, decimals = plane.frame, plane.decimals
-    looks, notes = quicklooks(entries, frame, max_bytes=budget.picture_bytes, decode_mpx=budget.decode_mpx)
-    detail = found.drawn["scene_id"].map(plane.pixel_m).to_numpy(np.float64) * _DETAIL
-    shapes = simplified(frame.of_frame(found.drawn), detail, budget.vertices)
+    notes = _what_is_left_out(found, n_scenes=len(manifest["scenes"]))
     queries = [Query(query_id=q["query_id"], text=q["query"]) for q in manifest["queries"]]
-    prompts = read_prompts(
-        store, plans, queries, frame, max_batches=budget.batches, max_prompts=budget.prompts, decimals=decimals
-    )
-    covers_of = _covers(store, plans, [q.query_id for q in queries])
-    tiles, said = tile_layer(frame, covers_of, reasons_of(manifest), budget, notes)
+    with ThreadPoolExecutor(1) as beside:  # pictures take longest, and far away they are mostly waited for
+        pictures = beside.submit(
+            quicklooks, shown, frame, max_bytes=budget.picture_bytes, decode_mpx=budget.decode_mpx,
+            way_out="t2s report draws it, ",
+        )  # fmt: skip
+        detail = found.drawn["scene_id"].map(plane.pixel_m).to_numpy(np.float64) * _DETAIL
+        shapes = simplified(frame.of_frame(found.drawn), detail, budget.vertices)
+        prompts = read_prompts(
+            store, plans if len(found.drawn) else (), queries, frame,
+            max_batches=budget.batches, max_prompts=budget.prompts, decimals=decimals,
+        )  # fmt: skip
+        covers_of = _covers(store, plans, [q.query_id for q in queries], budget, notes)
+        tiles, said = tile_layer(frame, covers_of, reasons_of(manifest))
+        table = _table(found.drawn, shapes, manifest, plane.scenes, prompts=prompts, max_chars=budget.text_chars)
+        looks, of_pictures = pictures.result()
     data = {
         "out": store.url,
         "queries": described_queries(queries, inks, {q: s.n for q, s in found.by_query.items()}),
         "scenes": plane.described(found.by_scene),
-        "features": _table(found.drawn, shapes, manifest, plane.scenes, prompts=prompts, max_chars=budget.text_chars),
+        "features": table,
         "prompts": {"boxes": prompts.boxes, "points": prompts.points},
-        "tiles": said,
+        "tiles": {**said, "n_failed": len({failure["tile"] for failure in manifest["failures"]})},
         "shapes": _by_query(found.drawn, shapes, queries, decimals),
         "truth": None if truth is None else _truth(truth, plane, budget.vertices),
     }
-    notes += _what_is_left_out(found, n_scenes=len(manifest["scenes"]))
-    return content(plane, looks, tiles, inks=inks, data=data, notes=[*notes, *prompts.notes])
+    return content(plane, looks, tiles, inks=inks, data=data, notes=[*notes, *prompts.notes, *of_pictures])
 
 
 def content(
@@ -241,39 +249,46 @@ def _table(
     }
 
 
-def _covers(store: Store, plans: Sequence[ScenePlan], query_ids: Sequence[str]) -> Iterator[tuple[Scene, Cover]]:
-    """Of the finest level all, of coarser ones what failed."""
-    for plan in plans:
-        finest, *coarser = sorted(plan.grids)
-        for level, worst in coverage(store, plan.scene, query_ids, [finest, *coarser]).items():
-            for cover in covers(plan.grids[level], worst):
-                if cover.status in ALONE or (level == finest and cover.status != "not_planned"):
-                    yield plan.scene, cover
+def _covers(
+    store: Store, plans: Sequence[ScenePlan], query_ids: Sequence[str], budget: Budget, notes: list[str]
+) -> Iterator[tuple[Scene, Cover]]:
+    """Of the finest level all, of coarser ones what failed. What had to be put together is added to `notes`."""
+    found = [
+        (plan, level, worst)
+        for plan in plans
+        for level, worst in coverage(store, plan.scene, query_ids, sorted(plan.grids)).items()
+    ]
+    finest = [(plan, plan.grids[level], worst) for plan, level, worst in found if level == min(plan.grids)]
+    every = [(plan, plan.grids[level], worst) for plan, level, worst in found]
+    for kind, some, most in ((covers, finest, budget.tiles), (faults, every, budget.tiles // 2)):
+        factor = coarseness([(grid, worst) for _, grid, worst in some], most, kind)
+        if factor > 1:
+            notes.append(said_blocks(factor, "what failed in them" if kind is faults else "the other tiles"))
+        for plan, grid, worst in some:
+            yield from ((plan.scene, cover) for cover in kind(grid, worst, factor))
+
+
+def said_blocks(factor: int, what: str) -> str:
+    """That tiles are not drawn one by one."""
+    return (
+        f"There are too many tiles to draw one by one: the map shows {what} by blocks of {factor} x {factor} tiles, "
+        "each by what came of the tile in it that matters most."
+    )
 
 
 def tile_layer(
-    frame: MapFrame,
-    every: Iterable[tuple[Scene, Cover]],
-    reasons: Mapping[str, Sequence[str]],
-    budget: Budget,
-    notes: list[str],
+    frame: MapFrame, every: Iterable[tuple[Scene, Cover]], reasons: Mapping[str, Sequence[str]]
 ) -> tuple[TileLayer, dict[str, Any]]:
-    """The layer, and what the page says of each of its rectangles. What had to be left out is added to `notes`."""
-    listed = list(every)
-    failed = [entry for entry in listed if entry[1].status in ALONE]
-    shown = [entry for entry in listed if entry[1].status not in ALONE] + failed[: budget.tiles // 2]
-    if len(shown) > budget.tiles:
-        shown = failed[: budget.tiles // 2]
-        notes.append("Too many tiles to draw: of them only those that failed are on the map.")
-    if len(failed) > budget.tiles // 2:
-        notes.append(f"{len(failed):,} tiles failed; the map shows {budget.tiles // 2:,} of them.")
+    """The layer, and what the page says of each of its rectangles."""
     layer, whys, names = TileLayer(), [], []
-    for scene, cover in shown:
-        x0, y0, x1, y1 = cover.window_scene_px
-        corners = frame.of_scene(scene, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64))
-        if np.isfinite(corners).all():
-            layer.add(corners.round(2), cover.status)
-            names.append(f"{scene.scene_id}/{cover.tile}")
-            why = reasons.get(names[-1], ()) if cover.status in ALONE else ()
-            whys.append([line[:_REASON_CHARS] for line in why])
+    for _, of_scene in groupby(every, key=lambda entry: entry[0].scene_id):
+        (scene, *_), some = zip(*of_scene, strict=True)
+        edges = np.array([cover.window_scene_px for cover in some], np.float64)
+        corners = frame.of_scene(scene, edges[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)).reshape(-1, 4, 2)
+        for cover, around_it in zip(some, corners, strict=True):
+            if np.isfinite(around_it).all():
+                layer.add(around_it.round(2), cover.status)
+                names.append(f"{scene.scene_id}/{cover.tile}")
+                why = reasons.get(names[-1], ()) if cover.status in ALONE else ()
+                whys.append([line[:_REASON_CHARS] for line in why])
     return layer, {"tile": names, "status": layer.statuses, "why": whys}

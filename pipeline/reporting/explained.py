@@ -2,7 +2,9 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import shapely
@@ -37,9 +39,12 @@ def lines(found: Sequence[Explained]) -> Iterator[str]:
             )
 
 
-def page(found: Sequence[Explained], title: str) -> str:
-    """One file, offline, with no script: each tile with its boxes, points and masks drawn on it."""
-    pictures = _Pictures()
+def page(found: Sequence[Explained], title: str, signed: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> str:
+    """One file, offline, with no script: each tile with its boxes, points and masks drawn on it.
+
+    `signed`: by scene, the addresses that open, where the run's lack a signature; they are not written.
+    """
+    pictures = _Pictures(signed)
     blocks = "".join(_block(item, pictures) for item in found)
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
@@ -109,7 +114,8 @@ def _mask_path(mask: NDArray[np.bool_]) -> str:
 class _Pictures:
     """Of tiles as the models saw them, each read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, signed: Mapping[str, tuple[str, ...]]) -> None:
+        self._signed = signed
         self._urls: dict[str, str] = {}
 
     def url(self, item: Explained) -> str:
@@ -119,12 +125,12 @@ class _Pictures:
             self._urls[name] = self._read(item)
         return self._urls[name]
 
-    @staticmethod
-    def _read(item: Explained) -> str:
+    def _read(self, item: Explained) -> str:
+        scene = replace(item.scene, signed=self._signed.get(item.scene.scene_id, ()))
         side = item.plan.grids[item.tile.key.level].tile_px
         try:
-            with open_scene(item.scene) as dataset:
-                pixels = read_window(dataset, item.scene, item.tile.window_scene_px, side, item.plan.stretch)
+            with open_scene(scene) as dataset:
+                pixels = read_window(dataset, scene, item.tile.window_scene_px, side, item.plan.stretch)
         except UnreadablePixels as error:
             return f"!No picture: {error}"
         sink = io.BytesIO()

@@ -3,18 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.crs import ProjectedCRS
 from pyproj.crs.coordinate_operation import StereographicConversion
 
-from pipeline.geodesy import geographic_crs
+from pipeline.geodesy import geographic_crs, to_crs
 from pipeline.georef import proj_crs
 from pipeline.scenes import Scene
 
@@ -71,12 +70,6 @@ class MapFrame:
         if crs != self.crs:
             x, y = to_crs(crs, self.crs).transform(x, y)
         return np.column_stack([np.asarray(x) - self.origin[0], np.asarray(y) - self.origin[1]])
-
-
-@lru_cache(maxsize=64)
-def to_crs(source: CRS, target: CRS) -> Transformer:
-    """Of x before y. Kept, for to make one takes longer than to use it."""
-    return Transformer.from_crs(source, target, always_xy=True)
 
 
 def frame_of(scenes: Sequence[Scene]) -> MapFrame:

@@ -53,7 +53,16 @@
     const more = Math.max((box[2] - box[0]) * share, (box[3] - box[1]) * share, least);
     return [box[0] - more, box[1] - more, box[2] + more, box[3] + more];
   };
+  // Paper cannot wait for a map that is drawn anew, so there it keeps its pixels and is shrunk to 17 cm.
+  const PAPER_PX = 17 / 2.54 * 96, onPaper = window.matchMedia("print");
+  function measure() {
+    const width = holder.clientWidth, height = holder.clientHeight;
+    for (const [name, value] of [["width", `${width}px`], ["height", `${height}px`], ["shrink", Math.min(1, PAPER_PX / width)]])
+      holder.parentElement.style.setProperty(`--${name}`, value);
+  }
   new ResizeObserver(() => { // a map of another shape shows the same middle at the same scale up and down
+    if (onPaper.matches) return;
+    measure();
     const now = current(), x = (now[0] + now[2]) / 2;
     show(now.every((edge, i) => edge === asShown[i]) ? view : [x, now[1], x, now[3]]);
   }).observe(holder);
@@ -80,7 +89,7 @@
     const box = make("input", { type: "checkbox", "data-layer": names[0] });
     box.checked = checked;
     box.addEventListener("change", () => names.map(layer).forEach((l) => { if (l) l.visible = box.checked; }));
-    legend.append(make("label", {}, box, ...swatches, make("b", {}, text), make("span", {}, count)));
+    legend.append(make("label", {}, box, ...swatches, make("b", { title: text }, text), make("span", {}, count)));
   }
   if (!data.preview) data.queries.forEach((q, i) => addLayer([`query-${i}`], [swatch(q.colour, q.dash)], q.text, q.n.toLocaleString("en"), true));
   if (data.queries.length > 1 && !data.preview) {
@@ -91,8 +100,7 @@
   }
   if (!data.preview) legend.append(make("hr", {}));
   if (data.truth) addLayer(["truth", "truth_under"], [swatch("#000000", "dashed")], "truth, as drawn", "", true);
-  const failed = data.tiles.status.filter((s) => s === "failed").length;
-  if (!data.preview) addLayer(["failed"], [swatch("#d55e00")], "failed tiles", failed.toLocaleString("en"), true);
+  if (!data.preview) addLayer(["failed"], [swatch("#d55e00")], "failed tiles", data.tiles.n_failed.toLocaleString("en"), true);
   addLayer(["tiles"], [swatch(data.preview ? "#56b4e9" : "#009e73")], data.preview ? "tiles" : "all other tiles, by what came of them", "", Boolean(data.preview));
   layer("tiles").visible = Boolean(data.preview);
   const colours = new Map();
@@ -192,7 +200,7 @@
   function rows() {
     body.replaceChildren(...listed.slice(first, first + PAGE).map((row) => make("tr", { "aria-selected": String(row === selected) },
       make("td", {}, make("button", { type: "button", "data-row": row, on: ["click", () => { select(row, true); byId("where").scrollIntoView(); }] }, f.id[row].slice(0, 8))),
-      make("td", {}, swatch(queryOf(row).colour, queryOf(row).dash), queryOf(row).text), make("td", {}, data.scenes[f.scene[row]].id),
+      make("td", {}, swatch(queryOf(row).colour, queryOf(row).dash), make("span", { class: "asked", title: queryOf(row).text }, queryOf(row).text)), make("td", {}, data.scenes[f.scene[row]].id),
       make("td", { class: "n" }, f.score[row].toFixed(2)), make("td", { class: "n" }, area(f.area[row])),
       make("td", {}, f.texts[f.why[row]].slice(0, 160)))));
     byId("range").replaceChildren(listed.length ? `${first + 1} to ${Math.min(first + PAGE, listed.length)} of ${listed.length}` : "none");

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from bokeh.embed import json_item
+from bokeh.document import Document
 from bokeh.resources import Resources
 
 from pipeline.reporting.contents import MapContent
@@ -34,8 +34,7 @@ def render(page: Page) -> str:
     scripts, data, where = [], "", ""
     if page.content is not None:
         scripts = [*_bokeh(), asset("page.js")]
-        figure: Any = json_item(page.content.figure)
-        data = script_json("t2s-map", figure) + script_json("t2s-data", page.content.data)
+        data = script_json("t2s-map", _item(page.content.figure)) + script_json("t2s-data", page.content.data)
         where = asset("map.html").replace("<!-- notes -->", "".join(map(note, page.content.notes)))
     hashes = " ".join(map(_hash, scripts)) or "'none'"
     policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {hashes}"
@@ -47,6 +46,13 @@ def render(page: Page) -> str:
         f'<style>{asset("page.css")}</style></head><body><a class="skip" href="#features">Skip the map</a><main>'
         f"{''.join(page.before)}{where}{''.join(page.after)}</main>{data}{code}</body></html>\n"
     )
+
+
+def _item(figure: Any) -> dict[str, Any]:  # noqa: ANN401 -- Bokeh ships no types
+    """What `Bokeh.embed.embed_item` takes. `bokeh.embed.json_item` makes the same in twice the time."""
+    document: Any = Document()
+    document.add_root(figure)
+    return {"doc": document.to_json(deferred=False), "root_id": figure.id, "target_id": None}
 
 
 @cache

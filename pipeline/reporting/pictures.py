@@ -1,23 +1,26 @@
 """Pictures of scenes where they lie on the map, and of single features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import Transformer
+from pyproj import CRS
 from rasterio import crs as raster_crs
 from rasterio import warp
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
+from pipeline.geodesy import to_crs
 from pipeline.georef import proj_crs
 from pipeline.normalise import Stretch
 from pipeline.pixels import UnreadablePixels, open_scene
-from pipeline.quicklook import data_url, decoded, quicklook
-from pipeline.rasters import RASTER_ERRORS
+from pipeline.quicklook import CACHE_BYTES, data_url, decoded, read_quicklook
+from pipeline.rasters import RASTER_ERRORS, is_url
 from pipeline.reporting.frame import MapFrame
 from pipeline.scenes import Scene
 from pipeline.texts import one_line
@@ -33,6 +36,22 @@ _CROP_PX = 144
 _MAX_CROPPED_PX = 2**24
 """Of a scene whose own picture shows too little: what a crop may cover."""
 _QUALITIES = (80, 60, 40, 20)
+_AT_ONCE = 4
+"""Scenes that are read at the same time: mostly waiting, where they are far away."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A scene that is drawn."""
+
+    scene: Scene
+    stretch: Stretch
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], signed: Mapping[str, tuple[str, ...]]) -> Self:
+        """Of a manifest's entry. `signed`: by scene, the addresses that open, where the manifest's lack a signature."""
+        scene = Scene.from_json(dict(entry))
+        return cls(replace(scene, signed=signed.get(scene.scene_id, ())), Stretch.from_json(entry["stretch"]))
 
 
 @dataclass(frozen=True)
@@ -47,36 +66,70 @@ class Quicklook:
     """left, bottom, right, top on the map."""
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What came of reading a scene's picture."""
+
+    needed_px: int = 0
+    """That GDAL decodes for it."""
+    look: Quicklook | None = None
+    problem: str = ""
+    """Why there is none; where neither it nor a picture is there, too much would have been decoded."""
+
+
 def quicklooks(
-    entries: Sequence[Mapping[str, Any]], frame: MapFrame, *, max_bytes: int, decode_mpx: float
+    shown: Sequence[Shown], frame: MapFrame, *, max_bytes: int, decode_mpx: float, way_out: str = ""
 ) -> tuple[list[Quicklook], list[str]]:
-    """Pictures of the manifest's `entries`, and notes on those that have none."""
-    looks, notes = [], []
-    longest_px = int(np.clip(np.sqrt(_ALL_PX / max(1, len(entries))), _SHORTEST_PX, _LONGEST_PX))
+    """Pictures of scenes, and notes on those that have none.
+
+    What `decode_mpx` allows is first shared out evenly, and what some leave of it goes to the others in their order.
+    `way_out`: who draws a picture that would take more.
+    """
+    n = max(1, len(shown))
+    longest_px = int(np.clip(np.sqrt(_ALL_PX / n), _SHORTEST_PX, _LONGEST_PX))
     left_px = decode_mpx * 1e6
-    for entry in entries:
-        scene = Scene.from_json(dict(entry))
+
+    def read(one: Shown, most_px: float) -> _Read:
         try:
-            needed_px = _decoded(scene, longest_px)
-            if needed_px > left_px:
-                notes.append(
-                    f"No picture of {scene.scene_id}: it has no overviews, and to decode {needed_px / 1e6:,.0f} Mpx "
-                    "takes longer than a run should; t2s report draws it, gdaladdo makes overviews."
-                )
-                continue
-            left_px -= needed_px
-            rgba = quicklook(scene, Stretch.from_json(entry["stretch"]), longest_px)
-            looks.append(_placed(scene, rgba, frame, max_bytes // max(1, len(entries))))
+            return _read(one, longest_px, most_px, frame=frame, max_bytes=max_bytes // n)
         except UnreadablePixels as error:
-            notes.append(f"No picture of {scene.scene_id}: {error}")
-    return looks, notes
+            return _Read(problem=f"No picture of {one.scene.scene_id}: {error}{_way_out(one.scene)}")
+
+    with ThreadPoolExecutor(_AT_ONCE) as readers:
+        found = list(readers.map(lambda one: read(one, decode_mpx * 1e6 / n), shown))
+    left_px -= sum(one.needed_px for one in found if one.look is not None)
+    for i, (one, first) in enumerate(zip(shown, found, strict=True)):
+        if first.look is None and not first.problem:
+            if first.needed_px <= left_px:
+                left_px -= first.needed_px
+                found[i] = read(one, np.inf)
+            else:
+                found[i] = replace(first, problem=_too_dear(one.scene, first.needed_px, way_out))
+    return [one.look for one in found if one.look is not None], [one.problem for one in found if one.problem]
 
 
-def _decoded(scene: Scene, longest_px: int) -> int:
-    """Of scenes with overviews next to nothing."""
-    height, width = scene.shape
-    with open_scene(scene) as dataset:
-        return decoded(dataset, scene, Window(0, 0, width, height), max(1.0, max(scene.shape) / longest_px))
+def _too_dear(scene: Scene, needed_px: int, way_out: str) -> str:
+    return (
+        f"No picture of {scene.scene_id}: it has no overviews, and to decode {needed_px / 1e6:,.0f} Mpx "
+        f"takes longer than this page should; {way_out}gdaladdo makes overviews."
+    )
+
+
+def _way_out(scene: Scene) -> str:
+    if scene.signed or not is_url(scene.href):
+        return ""
+    return " (where it wants a signature: t2s report OUT with the signed address draws it)"
+
+
+def _read(one: Shown, longest_px: int, most_px: float, *, frame: MapFrame, max_bytes: int) -> _Read:
+    height, width = one.scene.shape
+    whole = Window(0, 0, width, height)
+    with open_scene(one.scene, cache_bytes=CACHE_BYTES) as dataset:
+        needed_px = decoded(dataset, one.scene, whole, max(1.0, max(height, width) / longest_px))
+        if needed_px > most_px:
+            return _Read(needed_px)
+        rgba = read_quicklook(dataset, one.scene, one.stretch, longest_px, window_scene_px=whole)
+    return _Read(needed_px, _placed(one.scene, rgba, frame, max_bytes))
 
 
 def _placed(scene: Scene, rgba: RGBA, frame: MapFrame, max_bytes: int) -> Quicklook:
@@ -135,40 +188,67 @@ class Crop:
 class Cropper:
     """Cuts features out of scenes: from the quick-look where that shows enough, else from the file."""
 
-    def __init__(self, entries: Sequence[Mapping[str, Any]], looks: Sequence[Quicklook]) -> None:
-        self._scenes = {entry["scene_id"]: Scene.from_json(dict(entry)) for entry in entries}
-        self._stretches = {entry["scene_id"]: Stretch.from_json(entry["stretch"]) for entry in entries}
+    def __init__(self, shown: Sequence[Shown], looks: Sequence[Quicklook]) -> None:
+        self._shown = {one.scene.scene_id: one for one in shown}
         self._looks = {look.scene.scene_id: look.rgba for look in looks}
 
-    def crop(self, scene_id: str, geometry: Any, transformer: Transformer) -> Crop | None:  # noqa: ANN401
-        """None where there is no picture. `transformer`: from the geometry's CRS to the scene's."""
-        scene = self._scenes[scene_id]
-        outline = _in_scene_px(scene, geometry, transformer)
-        window = _around(outline.bounds, scene.shape)
+    def crops(self, wanted: Sequence[tuple[str, Any]], crs: CRS) -> list[Crop | None]:
+        """Of (scene id, geometry) in `crs`; None where there is no picture. Each scene is opened once."""
+        of_scene: dict[str, list[int]] = {}
+        for i, (scene_id, _) in enumerate(wanted):
+            of_scene.setdefault(scene_id, []).append(i)
+        found: list[Crop | None] = [None] * len(wanted)
+
+        def cut(scene_id: str) -> None:
+            with _Cutter(self._shown[scene_id], self._looks.get(scene_id)) as cutter:
+                for i in of_scene[scene_id]:
+                    found[i] = cutter.crop(wanted[i][1], crs)
+
+        with ThreadPoolExecutor(_AT_ONCE) as readers:
+            for _ in readers.map(cut, of_scene):
+                pass
+        return found
+
+
+class _Cutter(ExitStack):
+    """Of one scene, which is opened with the first crop that its picture is too coarse for; in one thread."""
+
+    def __init__(self, shown: Shown, look: RGBA | None) -> None:
+        super().__init__()
+        self._scene, self._stretch, self._look = shown.scene, shown.stretch, look
+        self._dataset: Any = None
+
+    def crop(self, geometry: Any, crs: CRS) -> Crop | None:  # noqa: ANN401
+        """None where there is no picture."""
+        outline = _in_scene_px(self._scene, geometry, crs)
+        window = _around(outline.bounds, self._scene.shape)
         try:
-            rgba = self._rgba(scene, window)
+            rgba = self._rgba(window)
         except UnreadablePixels:  # the file is gone or this part of it is damaged: the report says so elsewhere
             return None
         height, width = rgba.shape[:2]
         scale = width / window.width, height / window.height
         return Crop(data_url(rgba, quality=70), width, height, _path(outline, window, scale))
 
-    def _rgba(self, scene: Scene, window: Window) -> RGBA:
-        rgba = self._looks.get(scene.scene_id)
-        if rgba is not None:
-            across, down = rgba.shape[1] / scene.shape[1], rgba.shape[0] / scene.shape[0]
+    def _rgba(self, window: Window) -> RGBA:
+        look, (height, width) = self._look, self._scene.shape
+        if look is not None:
+            across, down = look.shape[1] / width, look.shape[0] / height
             if max(window.width * across, window.height * down) >= min(_CROP_PX, window.width, window.height):
                 rows = slice(int(window.y0 * down), max(1, round(window.y1 * down)))
                 cols = slice(int(window.x0 * across), max(1, round(window.x1 * across)))
                 step = max(1, int(max(window.width * across, window.height * down)) // _CROP_PX)
-                return np.ascontiguousarray(rgba[rows, cols][::step, ::step])
+                return np.ascontiguousarray(look[rows, cols][::step, ::step])
         if window.width * window.height > _MAX_CROPPED_PX:
-            raise UnreadablePixels(f"a crop of it would take too long to decode; {scene.href}")
-        return quicklook(scene, self._stretches[scene.scene_id], _CROP_PX, window_scene_px=window)
+            raise UnreadablePixels(f"a crop of it would take too long to decode; {self._scene.href}")
+        if self._dataset is None:
+            self._dataset = self.enter_context(open_scene(self._scene, cache_bytes=CACHE_BYTES))
+        return read_quicklook(self._dataset, self._scene, self._stretch, _CROP_PX, window_scene_px=window)
 
 
-def _in_scene_px(scene: Scene, geometry: Any, transformer: Transformer) -> Any:  # noqa: ANN401
+def _in_scene_px(scene: Scene, geometry: Any, crs: CRS) -> Any:  # noqa: ANN401
     a, b, c, d, e, f = (~scene.geobox.affine)[:6]
+    transformer = to_crs(crs, proj_crs(scene.geobox))
 
     def placed(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = transformer.transform(xy[:, 0], xy[:, 1])

@@ -1,7 +1,10 @@
 """What `t2s plan --preview` writes: the map of a run that has not been started, with the tiles on it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import numpy as np
 
 from pipeline.normalise import IDENTITY
 from pipeline.plan import ScenePlan
@@ -11,11 +14,12 @@ from pipeline.reporting.colours import inks
 from pipeline.reporting.contents import MapContent, Plane, content, described_queries, tile_layer
 from pipeline.reporting.html import cell, duration, note, plural, table, text
 from pipeline.reporting.page import Page, render
-from pipeline.reporting.pictures import quicklooks
+from pipeline.reporting.pictures import Shown, quicklooks
 from pipeline.reporting.sections import ground
-from pipeline.reporting.tiles import Cover
+from pipeline.reporting.tiles import WORST_FIRST, Cover, coarseness, covers
 from pipeline.scenes import Problem, Scene
 
+_READERS = 4
 _NOTHING: Mapping[str, Any] = {
     name: []
     for name in (
@@ -29,35 +33,33 @@ def preview(prepared: Prepared, expected: Mapping[str, Any], problems: Sequence[
 
     `expected`: what `estimate` says.
     """
-    entries, notes = _entries(prepared, Budget().scenes)
-    map_content = _map(prepared, entries, Budget(), notes) if entries else None
+    shown, notes = _shown(prepared, Budget().scenes)
+    map_content = _map(prepared, shown, Budget(), notes) if shown else None
     before = [_headline(prepared, expected), _problems(problems), _queries(prepared)]
     return render(Page(f"t2s plan of {prepared.store.url}", before, (), map_content))
 
 
-def _entries(prepared: Prepared, most: int) -> tuple[list[dict[str, Any]], list[str]]:
-    entries, notes = [], []
-    for scene in prepared.scenes[:most]:
-        _, (stretch, fault) = sampled_stretch(scene)
-        entries.append({**scene.to_json(), "stretch": stretch.to_json()})
-        if fault:
-            notes.append(fault)
+def _shown(prepared: Prepared, most: int) -> tuple[list[Shown], list[str]]:
+    first = prepared.scenes[:most]
+    with ThreadPoolExecutor(_READERS) as readers:
+        sampled = [stretch for _, stretch in readers.map(sampled_stretch, first)]
+    notes = [fault for _, fault in sampled if fault]
     if len(prepared.scenes) > most:
         notes.append(f"{len(prepared.scenes):,} scenes, of which the first {most} are drawn.")
-    return entries, notes
+    return [Shown(scene, stretch) for scene, (stretch, _) in zip(first, sampled, strict=True)], notes
 
 
-def _map(prepared: Prepared, entries: Sequence[dict[str, Any]], budget: Budget, notes: list[str]) -> MapContent:
-    plane = Plane.of(entries)
+def _map(prepared: Prepared, shown: Sequence[Shown], budget: Budget, notes: list[str]) -> MapContent:
+    plane = Plane.of([one.scene for one in shown])
     looks, of_pictures = quicklooks(
-        entries, plane.frame, max_bytes=budget.picture_bytes, decode_mpx=budget.decode_mpx * 4
+        shown, plane.frame, max_bytes=budget.picture_bytes, decode_mpx=budget.decode_mpx * 4
     )
     plans = [scene_plan(prepared, scene, IDENTITY, "") for scene in plane.scenes]
     n_tiles = sum(plan.counts()[min(plan.grids)] for plan in plans)
     if n_tiles > budget.tiles:
-        notes.append(f"{n_tiles:,} tiles are too many to draw one by one; only the scenes' borders are on the map.")
-        plans = []
-    tiles, said = tile_layer(plane.frame, _planned(plans), {}, budget, notes)
+        notes.append(f"{n_tiles:,} tiles are too many to draw one by one; the map shows the ground that they are on.")
+    planned = _each(plans) if n_tiles <= budget.tiles else _ground(plans, budget.tiles)
+    tiles, said = tile_layer(plane.frame, planned, {})
     queries, ink = prepared.spec.queries, inks([q.query_id for q in prepared.spec.queries])
     nothing: dict[str, list[Any]] = {"xs": [], "ys": [], "row": []}
     data = {
@@ -74,7 +76,7 @@ def _map(prepared: Prepared, entries: Sequence[dict[str, Any]], budget: Budget, 
     return content(plane, looks, tiles, inks=ink, data=data, notes=[*notes, *of_pictures])
 
 
-def _planned(plans: Sequence[ScenePlan]) -> Iterator[tuple[Scene, Cover]]:
+def _each(plans: Sequence[ScenePlan]) -> Iterator[tuple[Scene, Cover]]:
     """The own part of each tile of the finest level; what overlaps would hide the borders."""
     for plan in plans:
         level = min(plan.grids)
@@ -83,6 +85,19 @@ def _planned(plans: Sequence[ScenePlan]) -> Iterator[tuple[Scene, Cover]]:
             if key.level == level:
                 window = plan.grids[level].core(key.row, key.col)
                 yield plan.scene, Cover(window, "planned", f"{key.level}/{key.row}/{key.col}")
+
+
+def _ground(plans: Sequence[ScenePlan], most: int) -> Iterator[tuple[Scene, Cover]]:
+    """What the tiles of the finest level lie on, in few rectangles."""
+    pending, nowhere = WORST_FIRST.index("pending"), WORST_FIRST.index("not_planned")
+    grids = [plan.grids[min(plan.grids)] for plan in plans]
+    codes = [
+        np.where(plan.planned(grid.level), pending, nowhere).astype(np.uint8)
+        for plan, grid in zip(plans, grids, strict=True)
+    ]
+    factor = coarseness(list(zip(grids, codes, strict=True)), most, covers)
+    for plan, grid, code in zip(plans, grids, codes, strict=True):
+        yield from ((plan.scene, cover._replace(status="planned")) for cover in covers(grid, code, factor))
 
 
 def _headline(prepared: Prepared, expected: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The boxes and points by which the prompter found what the map shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,40 +16,74 @@ from pipeline.results import batch_names, read_rows
 from pipeline.storage import Store
 from t2s_core.errors import MachineFault
 
+Floats = NDArray[np.float64]
+
 _COLUMNS = ("key", "level", "row", "col", "window_scene_px", "query", "prompts")
 _READERS = 8
 _MOST_PER_FEATURE = 24
+_FOR_ANY = "t2s explain OUT --feature ID shows them for any."
+
+
+@dataclass
+class _Placed:
+    """Of one scene and query, on the map."""
+
+    corners: list[Floats] = field(default_factory=list)
+    """(4, 2) each."""
+    points: list[Floats] = field(default_factory=list)
+    """(n, 2) of each box."""
 
 
 @dataclass
 class Prompts:
-    """On the map."""
+    """On the map; of all that were read those that belong to a feature that is drawn."""
 
+    most: int
+    """Boxes that may be shown."""
+    decimals: int
+    """To which coordinates are rounded."""
+    read: dict[tuple[str, str], _Placed] = field(default_factory=dict)
+    """By scene and query."""
+    whole: set[str] = field(default_factory=set)
+    """Scenes of which all tile results were read."""
     boxes: list[list[float]] = field(default_factory=list)
-    """Four corners each: x, y, x, y, ..."""
+    """What is shown: four corners each: x, y, x, y, ..."""
     points: list[list[float]] = field(default_factory=list)
-    """Of each box: x, y, x, y, ..."""
-    by_place: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    """By scene and query, places in `boxes`."""
+    """Of each of `boxes`: x, y, x, y, ..."""
     notes: list[str] = field(default_factory=list)
 
     def of(self, scene_id: str, query_id: str, shapes: NDArray[np.object_]) -> list[list[int]]:
-        """For each shape on the map, the boxes of that scene and query that touch it; where none does, the nearest.
+        """For each shape on the map, places in `boxes`: those of that scene and query that touch it.
 
-        A segmenter's mask may leave its box.
+        Where none does, the nearest, for a segmenter's mask may leave its box; but only of scenes that were read whole:
+        else the right one may be among those that were not.
         """
-        places = self.by_place.get((scene_id, query_id), [])
-        corners = np.array([self.boxes[i] for i in places], np.float64).reshape(-1, 4, 2)
-        tree = shapely.STRtree(list(np.asarray(shapely.polygons(corners), object)))
-        found: list[list[int]] = [[] for _ in shapes]
+        mine = self.read.get((scene_id, query_id))
+        if mine is None:
+            return [[] for _ in shapes]
+        tree = shapely.STRtree(list(np.asarray(shapely.polygons(np.stack(mine.corners)), object)))
+        touching: list[list[int]] = [[] for _ in shapes]
         for shape, box in zip(*tree.query(shapes, predicate="intersects").tolist(), strict=True):
-            if len(found[shape]) < _MOST_PER_FEATURE:
-                found[shape].append(places[box])
-        if places:
-            far = [i for i, boxes in enumerate(found) if not boxes]
+            if len(touching[shape]) < _MOST_PER_FEATURE:
+                touching[shape].append(box)
+        if scene_id in self.whole:
+            far = [i for i, boxes in enumerate(touching) if not boxes]
             for shape, box in zip(far, tree.nearest(shapes[far]).tolist(), strict=True):
-                found[shape].append(places[box])
-        return found
+                touching[shape].append(box)
+        shown: dict[int, int] = {}
+        return [[place for box in boxes if (place := self._show(mine, box, shown)) is not None] for boxes in touching]
+
+    def _show(self, mine: _Placed, box: int, shown: dict[int, int]) -> int | None:
+        """The box's place in `boxes`; None where these are full."""
+        if box not in shown:
+            if len(self.boxes) >= self.most:
+                said = f"Boxes and points are shown for a part of the features: {self.most:,} boxes. {_FOR_ANY}"
+                self.notes += [] if said in self.notes else [said]
+                return None
+            shown[box] = len(self.boxes)
+            self.boxes.append(mine.corners[box].round(self.decimals).ravel().tolist())
+            self.points.append(mine.points[box].round(self.decimals).ravel().tolist())
+        return shown[box]
 
 
 def read_prompts(
@@ -62,23 +96,34 @@ def read_prompts(
     max_prompts: int,
     decimals: int,
 ) -> Prompts:
-    """Of the scenes of `plans`, in their order, until `max_batches` objects were opened or `max_prompts` found."""
-    prompts = Prompts()
+    """Of the scenes of `plans`, from at most `max_batches` objects of tile results, of which each scene has its share.
+
+    `max_prompts`: how many may be shown.
+    """
+    prompts = Prompts(max_prompts, decimals)
     by_text = {query.text: query for query in queries}
-    left = max_batches
-    for plan in plans:
+    left, n_all, n_read = max_batches, 0, 0
+    for i, plan in enumerate(plans):
         names = batch_names(store, plan.scene.scene_id)
+        chosen = _evenly(names, left // (len(plans) - i))
+        left, n_all, n_read = left - len(chosen), n_all + len(names), n_read + len(chosen)
+        if len(chosen) == len(names):
+            prompts.whole.add(plan.scene.scene_id)
         with ThreadPoolExecutor(_READERS) as readers:
-            for rows in readers.map(lambda name: _rows(store, name, prompts.notes), names[:left]):
-                _add(prompts, plan, by_text, rows, frame=frame, decimals=decimals)
-        left -= len(names)
-        if left < 0 or len(prompts.boxes) >= max_prompts:
-            prompts.notes.append(
-                f"Boxes and points are shown for a part of the features: those in the first {max_batches:,} objects of "
-                "tile results. t2s explain OUT --feature ID shows them for any."
-            )
-            break
+            for rows in readers.map(lambda name: _rows(store, name, prompts.notes), chosen):
+                _add(prompts, plan, by_text, rows, frame)
+    if n_read < n_all:
+        prompts.notes.append(
+            f"Boxes and points are shown for a part of the features: those in {n_read:,} of {n_all:,} objects of tile "
+            f"results. {_FOR_ANY}"
+        )
     return prompts
+
+
+def _evenly(names: Sequence[str], n: int) -> list[str]:
+    """At most `n` of them, equally far apart: of every level, and of a level by their hash."""
+    places = np.linspace(0, len(names) - 1, min(n, len(names))).astype(np.intp).tolist()
+    return [names[i] for i in places]
 
 
 def _rows(store: Store, name: str, notes: list[str]) -> list[dict[str, Any]]:
@@ -94,23 +139,34 @@ def _add(
     plan: ScenePlan,
     by_text: Mapping[str, Query],
     rows: Sequence[Mapping[str, Any]],
-    *,
     frame: MapFrame,
-    decimals: int,
 ) -> None:
-    """Rows that this plan wants: others are of earlier specifications."""
+    of_query, points_scene_px = [], []
+    for query, row, prompt in _wanted(plan, by_text, rows):
+        x0, y0, x1, y1 = prompt["box_tile_px"]
+        xy_tile_px = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), *prompt["points_tile_px"]], np.float64)
+        of_query.append(query.query_id)
+        points_scene_px.append(xy_tile_px * row["level"] + row["window_scene_px"][:2])
+    if not of_query:
+        return
+    on_map = frame.of_scene(plan.scene, np.concatenate(points_scene_px))
+    ends = np.cumsum([len(xy) for xy in points_scene_px])
+    for query_id, xy in zip(of_query, np.split(on_map, ends[:-1]), strict=True):
+        if np.isfinite(xy).all():
+            placed = prompts.read.setdefault((plan.scene.scene_id, query_id), _Placed())
+            placed.corners.append(xy[:4])
+            placed.points.append(xy[4:])
+
+
+def _wanted(
+    plan: ScenePlan, by_text: Mapping[str, Query], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[Query, Mapping[str, Any], Mapping[str, Any]]]:
+    """Prompts of rows that this plan wants: others are of earlier specifications."""
     for row in rows:
-        query, tile = by_text.get(row["query"]), plan.tile(row["level"], row["row"], row["col"])
-        if not row["prompts"] or query is None or tile is None or plan.asks(tile, [query])[0].key != row["key"]:
+        query = by_text.get(row["query"])
+        if not row["prompts"] or query is None:
             continue
-        x, y = row["window_scene_px"][:2]
-        places = prompts.by_place.setdefault((plan.scene.scene_id, query.query_id), [])
-        for prompt in row["prompts"]:
-            x0, y0, x1, y1 = prompt["box_tile_px"]
-            corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-            xy_tile_px = np.array([*corners, *prompt["points_tile_px"]], np.float64)
-            on_map = frame.of_scene(plan.scene, xy_tile_px * row["level"] + [x, y]).round(decimals)
-            if np.isfinite(on_map).all():
-                places.append(len(prompts.boxes))
-                prompts.boxes.append(on_map[:4].ravel().tolist())
-                prompts.points.append(on_map[4:].ravel().tolist())
+        tile = plan.tile(row["level"], row["row"], row["col"])
+        if tile is not None and plan.asks(tile, [query])[0].key == row["key"]:
+            for prompt in row["prompts"]:
+                yield query, row, prompt

@@ -13,6 +13,9 @@ from shapely.geometry import Polygon
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from pipeline.manifest import read_run
+from pipeline.report import write_report
+from pipeline.storage import Store
 from pipeline.tiling import TileGrid, TileKey
 from t2s_core.prompts import InstancePrompt
 
@@ -23,6 +26,28 @@ TILES = [TileKey(s, 1, row, col) for s, grid in GRIDS.items() for row in range(g
 FAILED = TileKey("near", 1, 1, 1)
 """Nobody recorded a reply for it."""
 BOX = InstancePrompt((6, 8, 44, 50), ((20, 20), (30, 30)))
+VIEW = """(() => { const p = Bokeh.documents[0].get_model_by_name('map');
+  return [p.x_range.start, p.y_range.start, p.x_range.end, p.y_range.end]; })()"""
+CONTROLS = """[...document.querySelectorAll('a[href], button, select, input, summary, [tabindex="0"]')]
+  .filter((one) => !one.disabled && one.checkVisibility())"""
+FOCUSED = f"""(() => {{ const one = document.activeElement;
+  return {{ index: {CONTROLS}.indexOf(one), tag: one.outerHTML.slice(0, 80),
+    outline: getComputedStyle(one).outlineStyle,
+    name: one.getAttribute('aria-label') || (one.labels && one.labels[0] || one).textContent }}; }})()"""
+CONTRASTS = """(() => {
+  const luminance = (c) => c.map((v) => v / 255).map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const behind = (one) => { for (; one; one = one.parentElement) {
+    const c = parse(getComputedStyle(one).backgroundColor); if (c.length === 3 || c[3] === 1) return c.slice(0, 3); }
+    return [255, 255, 255]; };
+  return [...document.querySelectorAll('body *')].filter((one) => one.checkVisibility() && !one.closest('#map, script')
+    && [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim())
+    && !(one.disabled || one.closest(':disabled'))).map((one) => {
+    const style = getComputedStyle(one), ink = parse(one.closest('svg') ? style.fill : style.color).slice(0, 3);
+    const [low, high] = [luminance(ink), luminance(behind(one))].sort((a, b) => a - b);
+    return { contrast: (high + .05) / (low + .05), text: one.textContent.slice(0, 40), ink }; });
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +71,7 @@ def data_of(page: Any) -> dict[str, Any]:
 
 def on_screen(page: Any, x: float, y: float) -> tuple[float, float]:
     """Where a point of the map is on the page."""
-    left, bottom, right, top = page.evaluate(
-        "(() => { const p = Bokeh.documents[0].get_model_by_name('map');"
-        " return [p.x_range.start, p.y_range.start, p.x_range.end, p.y_range.end]; })()"
-    )
+    left, bottom, right, top = page.evaluate(VIEW)
     box = page.locator("#map").bounding_box()
     return (
         box["x"] + (x - left) / (right - left) * box["width"],
@@ -225,11 +247,73 @@ def test_a_telephone_shows_it_without_sideways_scrolling(out: Path, opened: Open
 
 def test_in_print_all_is_there_but_the_buttons(out: Path, opened: Opened) -> None:
     page = opened.open(out / "report.html")
+    on_page, view = page.locator("#map").bounding_box(), page.evaluate(VIEW)
     page.emulate_media(media="print")
+    page.set_viewport_size({"width": 643, "height": 900})  # 17 cm
+    page.wait_for_timeout(300)
     assert not page.locator("#copy").is_visible()
-    assert page.locator("#map canvas").first.is_visible()
     assert page.locator("#rows").is_visible()
+    canvas, on_paper = page.locator("#map canvas").first, page.locator("#map").bounding_box()
+    assert canvas.is_visible()
+    assert canvas.bounding_box()["width"] <= on_paper["width"] + 2 <= 645
+    assert on_paper["width"] / on_paper["height"] == pytest.approx(on_page["width"] / on_page["height"], rel=0.01)
+    assert page.evaluate(VIEW) == view
+    assert page.evaluate("document.documentElement.scrollWidth") <= 643
     opened.shoot("report-print")
+
+
+def test_every_control_is_reached_with_tab_has_a_name_and_shows_its_focus(out: Path, opened: Opened) -> None:
+    page = opened.open(out / "report.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.locator(".skip").bounding_box()["x"] >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#features"
+    page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        found = page.evaluate(FOCUSED)
+        if found["index"] in reached:
+            break
+        if found["index"] == -1:  # the browser's own, at the end of the page
+            continue
+        reached.append(found["index"])
+        assert found["name"].strip(), found
+        assert found["outline"] != "none", found
+    assert sorted(reached) == list(range(page.evaluate(f"{CONTROLS}.length")))
+    assert opened.complaints == []
+
+
+def test_all_text_stands_out_from_what_is_behind_it(out: Path, opened: Opened) -> None:
+    """By WCAG 2.2, AA: a contrast of 4.5 to 1."""
+    page = opened.open(out / "report.html")
+    page.locator("#rows button").first.click()
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    found = page.evaluate(CONTRASTS)
+    assert len(found) > 100
+    assert [one for one in found if not one["contrast"] >= 4.5] == []
+
+
+def test_long_and_many_words_stay_on_the_page(out: Path, opened: Opened, tmp_path: Path) -> None:
+    store = Store.at(str(out))
+    manifest, long = read_run(store), "Donaudampfschifffahrtselektrizitätenhauptbetriebswerk" * 4
+    queries = [{**query, "query": f"{long} {long}", "label": long} for query in manifest["queries"]]
+    scenes = [{**entry, "href": f"/{long}/{entry['scene_id']}.tif"} for entry in manifest["scenes"]]
+    failures = [{**failure, "reason": long * 3} for failure in manifest["failures"]]
+    before = store.read("report.html")
+    write_report(store, {**manifest, "queries": queries, "scenes": scenes, "failures": failures})
+    page_of = tmp_path / "long.html"
+    page_of.write_bytes(store.read("report.html"))
+    store.write("report.html", before)
+    for width in (1200, 390):
+        opened.page.set_viewport_size({"width": width, "height": 900})
+        page = opened.open(page_of)
+        page.locator("#rows button").first.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        heads = page.locator(".facts div").evaluate_all("all => all.map((one) => one.scrollWidth - one.clientWidth)")
+        assert max(heads) <= 0
+    assert opened.complaints == []
 
 
 def test_the_page_of_explain_shows_what_the_models_saw(out: Path, opened: Opened, tmp_path: Path) -> None:

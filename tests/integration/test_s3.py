@@ -1,5 +1,6 @@
 """A run whose directory is a bucket."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,11 @@ import geopandas as gpd
 import numpy as np
 import pytest
 from buckets import boto3, bucket_on_loopback
-from regions import ROADS, WATER, draw_scene, features_of, make_models, mask_of, results, run, spec_of
+from regions import ROADS, WATER, draw_scene, features_of, make_models, mask_of, results, run, spec_of, work_here
+from typer.testing import CliRunner, Result
 
+from flows.cli.app import app
+from pipeline import open_run
 from pipeline.export import export_features
 from pipeline.manifest import RunStatus
 from pipeline.status import run_status
@@ -65,3 +69,32 @@ def test_a_run_in_a_bucket_is_validated_and_exported_there(bucket: str, tmp_path
     Store.at(out).write(chunk, Store.at(out).read(chunk)[:20])
     failed = {check["name"] for check in validate_run(out)["checks"] if not check["ok"]}
     assert failed == {"checksums", "mask", "valid-data", "features-mask", "cog"}
+
+
+def test_a_run_in_a_bucket_is_looked_at_there(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """plan --preview, report, explain and open_run, with scene and results in a bucket."""
+    work_here(monkeypatch)
+    Store.at(bucket).upload(draw_scene(tmp_path / "gamma.tif", seed=4), "scenes/gamma.tif")
+    models, out, why = make_models(tmp_path), f"{bucket}/runs/looked-at", tmp_path / "why.html"
+    asked = [f"{bucket}/scenes/", "--query", WATER, "--prompter", models.prompter, "--segmenter", models.segmenter]
+
+    def t2s(*words: str) -> Result:
+        done = CliRunner().invoke(app, list(words))
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done
+
+    t2s("plan", *asked, "--out", out, "--preview", str(tmp_path / "plan.html"))
+    assert "9 tiles in 1 scene" in (tmp_path / "plan.html").read_text()
+    assert "No picture" not in (tmp_path / "plan.html").read_text()
+    t2s("segment", *asked, "--out", out, "--direct")
+    before = Store.at(out).read("report.html")
+    Store.at(out).remove("report.html")
+    assert json.loads(t2s("report", out, "--json").stdout) == {"href": f"{out}/report.html"}
+    assert len(Store.at(out).read("report.html")) == pytest.approx(len(before), rel=0.01)
+    run_there = open_run(out)
+    features = run_there.features()
+    assert run_there.mosaic("gamma")["mask"].sizes["y"] > 0
+    assert len(run_there.tile_results()) == 9
+    told = t2s("explain", out, "--feature", features["feature_id"].iloc[0], "--html", str(why), "--json")
+    assert {entry["status"] for entry in json.loads(told.stdout)["tile_results"]} <= {"ok", "no_target"}
+    assert "data:image/webp" in why.read_text()

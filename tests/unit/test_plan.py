@@ -220,3 +220,15 @@ def test_the_same_tile_at_another_level_has_another_key() -> None:
 def test_tiles_without_a_core_are_refused() -> None:
     with pytest.raises(BadInput, match="more than half a 64 px tile"):
         grids_for(SCENE, tile_px=64, overlap_px=33, levels=(1,))
+
+
+@pytest.mark.parametrize("area", [None, shapely.Point(60, 70).buffer(40), shapely.box(0, 0, 1, 1)])
+@pytest.mark.parametrize("sample", [None, frozenset({(1, 0, 1), (2, 0, 0)})])
+def test_planned_tiles_are_those_that_are_made(area: BaseGeometry | None, sample: Any) -> None:
+    plan = plan_of(levels=(1, 2), aoi_scene_px=area, sample=sample)
+    for level, grid in plan.grids.items():
+        made = np.zeros((grid.rows, grid.cols), np.bool_)
+        for tile in plan.tiles():
+            if tile.key.level == level:
+                made[tile.key.row, tile.key.col] = True
+        assert np.array_equal(plan.planned(level) & (made | (sample is None)), made)

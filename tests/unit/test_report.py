@@ -25,9 +25,11 @@ from pipeline import report
 from pipeline.features import partition_name
 from pipeline.manifest import read_manifest
 from pipeline.normalise import IDENTITY
+from pipeline.prepare import prepare
 from pipeline.queries import Query, parse_queries
 from pipeline.quicklook import quicklook
 from pipeline.report import write_report
+from pipeline.reporting import preview
 from pipeline.reporting.budget import MAX_PAGE_BYTES, Budget
 from pipeline.reporting.command import command_of
 from pipeline.reporting.pictures import _within
@@ -201,7 +203,7 @@ def test_large_scenes_without_overviews_cost_a_run_no_time(finished: Run, manife
         patch.setattr(report, "Budget", lambda: replace(Budget(), decode_mpx=0.0))
         manifest["timings"]["wall_s"] = 0.001
         write_report(store, manifest)
-        assert "it has no overviews" in written(store)[1].text
+        assert "t2s report draws it, gdaladdo makes overviews" in written(store)[1].text
         write_report(store, manifest, all_pictures=True)
         assert "it has no overviews" not in written(store)[1].text
 
@@ -216,11 +218,32 @@ def test_many_of_everything_is_sampled_and_it_is_said(
     _, page = written(store)
     assert re.search(r"\d+ features; the map and the table show \d+ of them, evenly sampled", page.text)
     assert "2 scenes, of which 1 are drawn" in page.text
-    assert "Too many tiles to draw" in page.text
+    assert "too many tiles to draw one by one" in page.text
     assert "Boxes and points are shown for a part" in page.text
     assert "2 queries found something; the first 1 are shown" in page.text
     assert "2 more; run.json has them all" in page.text
     assert len(page.data["scenes"]) == 1
+
+
+def test_a_feature_has_its_own_boxes_or_none(
+    finished: Run, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest of those that were read may be of another object, where not all were."""
+    store = finished[0]
+    for few in (replace(Budget(), batches=2), replace(Budget(), prompts=3)):
+        monkeypatch.setattr(report, "Budget", lambda few=few: few)
+        write_report(store, manifest)
+        page = written(store)[1]
+        data = page.data
+        assert "Boxes and points are shown for a part of the features" in page.text
+        boxes = [Polygon(np.reshape(box, (4, 2))) for box in data["prompts"]["boxes"]]
+        shown = {row: i for i, shapes in enumerate(data["shapes"]) for row in shapes["row"]}
+        assert 0 < sum(map(bool, data["features"]["prompts"])) < len(shown)
+        for row, linked in enumerate(data["features"]["prompts"]):
+            around = box(*data["features"]["box"][row]).buffer(0.2)
+            assert few.batches > 2 or all(boxes[i].intersects(around) for i in linked)
+        assert {i for linked in data["features"]["prompts"] for i in linked} == set(range(len(boxes)))
+        assert len(boxes) <= few.prompts
 
 
 def test_a_page_that_came_out_too_large_is_made_smaller(
@@ -330,3 +353,18 @@ def given(words: list[str]) -> dict[str, list[str]]:
             if i + 1 < len(words) and not words[i + 1].startswith("--"):
                 values.append(words[i + 1])
     return found
+
+
+def test_the_ground_of_too_many_tiles_is_on_a_preview(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = RunSpec(**finished[1]["spec"])
+    prepared = prepare(spec.model_copy(update={"scenes": spec.scenes[:1]}), str(tmp_path / "out"))
+    expected = {"seconds": None, "tokens": None, "scenes": 1, "tiles": 9, "tile_queries": 27, "pixels": 9 * 64 * 64}
+    for most, said, n in ((9, False, 9), (8, True, 1)):
+        monkeypatch.setattr(preview, "Budget", lambda most=most: replace(Budget(), tiles=most))
+        page = _Page()
+        page.feed(preview.preview(prepared, expected, []))
+        assert ("too many to draw one by one" in page.text) is said
+        assert len(page.data["tiles"]["tile"]) == n
+        assert set(page.data["tiles"]["status"]) == {"planned"}

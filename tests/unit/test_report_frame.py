@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from odc.geo.geobox import GeoBox
 
 from pipeline.reporting.frame import MapFrame, frame_of
-from pipeline.reporting.tiles import ALONE, WORST_FIRST, covers
+from pipeline.reporting.tiles import ALONE, WORST_FIRST, coarseness, covers, faults
 from pipeline.scenes import NodataRule, Scene
 from pipeline.tiling import TileGrid
 
@@ -79,19 +79,38 @@ def test_what_is_off_the_map_is_left_out() -> None:
 codes = arrays(np.uint8, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.integers(0, len(WORST_FIRST) - 1))
 
 
-@given(codes)
-def test_rectangles_partition_the_scene_and_say_each_tile(worst: np.ndarray) -> None:
+@given(codes, st.integers(1, 3))
+def test_rectangles_hold_every_tile_once_and_say_what_came_of_it(worst: np.ndarray, power: int) -> None:
     grid = TileGrid(worst.shape[1] * 48 + 10, worst.shape[0] * 48 + 10, 64, 16)
-    found = np.full((grid.height, grid.width), 255, np.uint8)
-    for cover in covers(grid, np.resize(worst, (grid.rows, grid.cols))):
-        x0, y0, x1, y1 = cover.window_scene_px
-        assert (found[y0:y1, x0:x1] == 255).all()
-        found[y0:y1, x0:x1] = WORST_FIRST.index(cover.status)
-        if cover.status in ALONE:
-            level, row, col = map(int, cover.tile.split("/"))
-            assert (level, grid.core(row, col)) == (1, cover.window_scene_px)
-    for row in range(grid.rows):
-        for col in range(grid.cols):
-            core = grid.core(row, col)
-            expected = np.resize(worst, (grid.rows, grid.cols))[row, col]
-            assert (found[core.y0 : core.y1, core.x0 : core.x1] == expected).all()
+    worst = np.resize(worst, (grid.rows, grid.cols))
+    alone = np.isin(worst, [WORST_FIRST.index(status) for status in ALONE])
+    not_planned = WORST_FIRST.index("not_planned")
+    for factor in (1, 2**power):
+        for kind, some in ((covers, ~alone), (faults, alone)):
+            found = np.full((grid.height, grid.width), not_planned, np.uint8)
+            for cover in kind(grid, worst, factor):
+                x0, y0, x1, y1 = cover.window_scene_px
+                assert (found[y0:y1, x0:x1] == not_planned).all()
+                found[y0:y1, x0:x1] = WORST_FIRST.index(cover.status)
+            expected = np.where(some, worst, not_planned)
+            for row, col in np.ndindex(worst.shape):
+                core = grid.core(row, col)
+                top, left = row // factor * factor, col // factor * factor
+                block = expected[top : top + factor, left : left + factor]
+                assert (found[core.y0 : core.y1, core.x0 : core.x1] == block.min()).all()
+
+
+@given(codes)
+def test_what_failed_is_named_tile_by_tile_until_it_is_too_much(worst: np.ndarray) -> None:
+    grid = TileGrid(worst.shape[1] * 48 + 10, worst.shape[0] * 48 + 10, 64, 16)
+    worst = np.resize(worst, (grid.rows, grid.cols))
+    n = int(np.isin(worst, [WORST_FIRST.index(status) for status in ALONE]).sum())
+    for cover in faults(grid, worst):
+        level, row, col = map(int, cover.tile.split("/"))
+        assert (level, grid.core(row, col)) == (1, cover.window_scene_px)
+    for most in (n, 2, 1):
+        factor = coarseness([(grid, worst)], most, faults)
+        assert (factor == 1) is (n <= most or max(worst.shape) == 1)
+        assert len(list(faults(grid, worst, factor))) <= max(most, 1)
+        if factor > 1:
+            assert sum(int(cover.tile.split()[0]) for cover in faults(grid, worst, factor)) == n
