@@ -10,6 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from flows.cli.completion import BY_KEY
 from flows.request import Flag, RunRequest
 
 Config = Annotated[
@@ -57,7 +58,9 @@ def _option(key: str, field: FieldInfo, flag: Flag, kind: Any) -> Any:  # noqa: 
         return typer.Argument(metavar=flag.names[0], help=field.description, show_default=False)
     name = f"--{key.replace('_', '-')}"
     names = flag.names or ((f"{name}/--no-{key.replace('_', '-')}",) if kind is bool else (name,))
-    return typer.Option(*names, help=field.description, show_default=_shown(field.default))
+    return typer.Option(
+        *names, help=field.description, show_default=_shown(field.default), autocompletion=BY_KEY.get(key)
+    )
 
 
 def _shown(default: Any) -> Any:  # noqa: ANN401

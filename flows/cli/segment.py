@@ -99,9 +99,11 @@ def run(prepared: "Prepared", asked: RunRequest) -> "Outcome":
 
 def _through_prefect(prepared: "Prepared", asked: RunRequest) -> "Outcome":
     from flows.segment_region import segment_region
+    from flows.temporary_server import start_if_needed
     from pipeline.manifest import RunStatus, read_manifest
     from pipeline.region import Outcome
 
+    start_if_needed()
     state = segment_region(asked, return_state=True)
     if state.is_failed():
         manifest = read_manifest(prepared.store)
