@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.constrain import Constrain
@@ -146,9 +147,13 @@ class _Bars:
 
 
 class _Narrow(RichProgress):
+    def __init__(self, *columns: ProgressColumn, console: Console, **options: Any) -> None:  # noqa: ANN401 -- rich's
+        self._shown_on = console
+        super().__init__(*columns, console=console, **options)
+
     def get_renderables(self) -> Iterator[RenderableType]:
         # Room for the ^C that a terminal echoes: beyond the last column it would begin a line that nobody erases.
-        yield Constrain(self.make_tasks_table(self.tasks), self.console.width - len("^C") - 1)
+        yield Constrain(self.make_tasks_table(self.tasks), self._shown_on.width - len("^C") - 1)
 
 
 class _Said(ProgressColumn):
