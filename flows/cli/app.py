@@ -131,7 +131,7 @@ def way_on(arguments: Sequence[str]) -> str:
 
 def _usage_problem(error: typer.TyperException) -> str:
     """In one line; empty where help has been shown instead."""
-    line = " ".join(error.format_message().split()).rstrip(".")
+    line = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     where = getattr(error, "ctx", None)
     return f"{line}; see {where.command_path} --help" if line and where is not None else line
 

@@ -74,7 +74,8 @@ def _versions(registry: str | None) -> list[str]:
 
 
 def _query_ids(context: typer.Context) -> list[str]:
-    run = context.params.get("run") or context.params.get("out")
+    # An option that lacks its value ends parsing, so that OUT before it is still among the words.
+    run = context.params.get("run") or context.params.get("out") or next(iter(context.args), None)
     if not run:
         return []
 

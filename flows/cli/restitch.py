@@ -30,8 +30,8 @@ def restitch(
         str | None,
         typer.Option(help="semantic or instance, for every query.", autocompletion=completion.BY_KEY["mode"]),
     ] = None,
-    min_area_m2: Annotated[float | None, typer.Option("--min-area-m2", help="Leave out smaller features.")] = None,
-    simplify_m: Annotated[float | None, typer.Option("--simplify-m", help="Outlines this far off, about.")] = None,
+    min_area_m2: Annotated[float | None, typer.Option("--min-area-m2", help=o.same("min_area_m2"))] = None,
+    simplify_m: Annotated[float | None, typer.Option("--simplify-m", help=o.same("simplify_m"))] = None,
     workers: o.NWorkers = None,
     cluster: o.Cluster = "local",
     as_json: o.AsJson = False,
@@ -65,7 +65,7 @@ def restitch(
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
-        typer.echo(summary(outcome, out), err=True)
+        typer.echo(summary(outcome, out))
     raise typer.Exit(EXIT_CODES[outcome.status.value])
 
 

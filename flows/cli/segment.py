@@ -57,7 +57,7 @@ def segment(
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
-        _say(summary(outcome, looked.prepared.store.url))
+        typer.echo(summary(outcome, looked.prepared.store.url))
     if looked.prepared.samples is not None:
         _show_sample(looked.prepared)
     raise typer.Exit(EXIT_CODES[outcome.status.value])
@@ -99,11 +99,13 @@ def run(prepared: "Prepared", asked: RunRequest) -> "Outcome":
 
 def _through_prefect(prepared: "Prepared", asked: RunRequest) -> "Outcome":
     from flows.segment_region import segment_region
-    from flows.temporary_server import start_if_needed
+    from flows.temporary_server import is_needed, start
     from pipeline.manifest import RunStatus, read_manifest
     from pipeline.region import Outcome
 
-    start_if_needed()
+    if is_needed():
+        _say("starting Prefect's temporary server, which may take half a minute; --direct runs without Prefect")
+        start()
     state = segment_region(asked, return_state=True)
     if state.is_failed():
         manifest = read_manifest(prepared.store)
