@@ -31,20 +31,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command()(segment)
-app.command()(plan)
-app.command()(status)
-app.command()(report)
-app.command()(explain)
-app.command()(validate)
-app.command()(export)
-app.command()(restitch)
-app.command()(latest)
-app.add_typer(models)
-app.command()(train)
-app.command()(evaluate)
-app.command()(curate)
+for panel, commands in {
+    "Ask": (demo, plan, segment),
+    "Look": (status, report, explain, validate),
+    "Take": (restitch, export, latest),
+    "Teach": (curate, train, evaluate),
+}.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(models, rich_help_panel="Teach")
 
 
 _INTERRUPTED = 130
