@@ -53,19 +53,19 @@ def test_ctrl_c_leaves_a_run_that_the_said_command_finishes(asked: list[object],
     """Its workers are processes of their own, which the terminal tells, too."""
     out = tmp_path / "out"
     given = [*asked, "--out", out, "--fresh", "--workers", 1]
-    with in_terminal(given, here=False, columns=400) as terminal:
+    with in_terminal(given, here=False) as terminal:
         terminal.see(lambda screen: re.search(r"segment .* [1-9]\d?/9", screen) is not None)
         terminal.press(b"\x03")
         assert terminal.end() == 130
     assert "Traceback" not in terminal.shown
-    said = re.search(r"interrupted; what was finished is kept. To go on: t2s (.*)", terminal.shown)
+    said = re.search(r"interrupted; what was finished is kept. To go on: t2s (.*)\r\n", terminal.written.decode())
     assert said is not None, terminal.shown
     assert "--fresh" not in said[1]
     assert "━" not in terminal.shown
     with in_terminal(["status", out]) as terminal:
         assert terminal.end() == 0
     assert "INTERRUPTED" in terminal.shown
-    with in_terminal(shlex.split(said[1]), columns=400) as terminal:
+    with in_terminal(shlex.split(said[1])) as terminal:
         assert terminal.end() == 0
     assert "SUCCESS: 3 scenes" in terminal.shown
     assert (out / "report.html").exists()
