@@ -109,7 +109,8 @@ def main() -> None:
         print(f"failed: {said(reason)}; {way_out}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     if code == _INTERRUPTED:  # Typer's word for Ctrl-C
-        print(said(f"interrupted; {way_on(sys.argv[1:])}"), file=sys.stderr)  # noqa: T201
+        over = "\r" if sys.stderr.isatty() else ""  # the ^C that the terminal wrote
+        print(over + said(f"interrupted; {way_on(sys.argv[1:])}"), file=sys.stderr)  # noqa: T201
     sys.exit(code or 0)
 
 

@@ -41,6 +41,7 @@ def train(
       t2s train --dataset curated --root tiles --prompter champion --registry s3://models --minutes 240 --out training
     """
     import logging
+    import warnings
 
     from pipeline.model_names import addressed
     from pipeline.training import TrainSpec, read_settings, run_training
@@ -57,8 +58,10 @@ def train(
         segmenter=segmenter,
         settings=chosen.model_copy(update=changes),
     )
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("t2s_core.training").setLevel(logging.INFO)  # to stderr: stdout is the outcome's
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    for name in ("pipeline.training", "t2s_core.training"):
+        logging.getLogger(name).setLevel(logging.INFO)  # to stderr: stdout is the outcome's
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # it says so to itself
     outcome = run_training(spec, out, device=device)
     from t2s_core.training.processes import is_main
 
