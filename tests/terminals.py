@@ -28,8 +28,6 @@ class Terminal:
     stream: pyte.ByteStream
     written: bytearray = field(default_factory=bytearray)
     """All that the command wrote, stdout and stderr."""
-    most_lines: int = 0
-    """Of what was seen on the screen at once."""
 
     def see(self, until: Callable[[str], bool], timeout_s: float = 120) -> str:
         """Look until the screen shows something, or the command ends; returns the screen."""
@@ -44,7 +42,6 @@ class Terminal:
             data = os.read(self.fd, 65536)
             self.written += data
             self.stream.feed(data)
-            self.most_lines = max(self.most_lines, len(self.shown.splitlines()))
         return self.shown
 
     def press(self, keys: bytes) -> None:
