@@ -21,6 +21,32 @@ _LAST = ("publish", "evaluate", "curate", "validate")
 """Stages that no other follows."""
 
 
+class Pace:
+    """How fast something grows, by what came after the first wave: before that, workers start and load their models.
+
+    The first wave is what comes with the first of it or soon after, for several workers begin together.
+    """
+
+    def __init__(self, began_s: float) -> None:
+        """Nothing has come yet."""
+        self._began_s = self._since_s = began_s
+        self._wave_ends_s: float | None = None
+        self._first = 0.0
+
+    def came(self, amount: float, now_s: float) -> None:
+        """So much is there by now."""
+        if self._wave_ends_s is None:
+            self._wave_ends_s = now_s + 1 + (now_s - self._began_s) / 20
+        if now_s <= self._wave_ends_s:
+            self._first, self._since_s = amount, now_s
+
+    def a_second(self, amount: float, now_s: float) -> float | None:
+        """None where nothing tells yet. `amount`: what is there by now."""
+        if self._wave_ends_s is None or amount <= self._first:
+            return None
+        return (amount - self._first) / max(now_s - self._since_s, 1e-3)
+
+
 @dataclass(eq=False)
 class Part:
     """A stage of one scene."""
@@ -30,7 +56,7 @@ class Part:
     total: int
     found: int
     """Steps that were done before."""
-    began_s: float
+    pace: Pace
     done: int
 
     @property
@@ -39,9 +65,8 @@ class Part:
         return UNITS[self.stage]
 
     def rate(self, now_s: float) -> float | None:
-        """Steps a second; None before there is one."""
-        done = self.done - self.found
-        return done / max(now_s - self.began_s, 1e-3) if done else None
+        """Steps a second; None where nothing tells yet."""
+        return self.pace.a_second(self.done, now_s)
 
     def __str__(self) -> str:
         return f"{self.stage} {self.scene_id}: {self.done:,} of {self.total:,} {self.unit}"
@@ -74,18 +99,20 @@ class Tally:
     def __post_init__(self) -> None:
         """The time that is left is counted from here on."""
         self.began_s = self.clock()
+        self._pace = Pace(self.began_s)
 
     def begin(self, stage: str, scene_id: str, total: int, done: int) -> Part:
         """A stage of a scene begins, so that its earlier ones have ended."""
         with self._lock:
             for earlier in [part for part in self.running if part.scene_id == scene_id]:
                 self._end(earlier)
-            part = Part(stage, scene_id, total, done, self.clock(), done)
+            now_s = self.clock()
+            part = Part(stage, scene_id, total, done, Pace(now_s), done)
             self._parts.setdefault(scene_id, []).append(part)
             self.running.append(part)
             of_stage = self._stages.setdefault(stage, _Stage())
             if not of_stage.running:
-                of_stage.since_s = part.began_s
+                of_stage.since_s = now_s
             of_stage.running += 1
             of_stage.total += total
             of_stage.done += done
@@ -98,6 +125,9 @@ class Tally:
         """More steps of it are done."""
         with self._lock:
             part.done += steps
+            now_s = self.clock()
+            part.pace.came(part.done, now_s)
+            self._pace.came(self._shares()[1], now_s)
             self._stages[part.stage].done += steps
             if part.done >= part.total:
                 self._end(part)
@@ -121,13 +151,23 @@ class Tally:
         Scenes count alike, and of each the steps of all stages that it has begun; a first look is not counted.
         """
         with self._lock:
-            parts = [[part for part in parts if part.stage != "look"] for parts in self._parts.values()]
-            totals = [(sum(p.done for p in ps), sum(p.found for p in ps), sum(p.total for p in ps)) for ps in parts]
-            done = sum(d / total for d, _, total in totals if total)
-            now = sum((d - found) / total for d, found, total in totals if total)
-            empty = sum(bool(ps) and not total for ps, (_, _, total) in zip(parts, totals, strict=True))
-        left = max(self.n_scenes - done - empty, 0.0)
-        return left * (self.clock() - self.began_s) / now if now > 0 else None
+            done, by_this, empty = self._shares()
+            pace = self._pace.a_second(by_this, self.clock())
+        return max(self.n_scenes - done - empty, 0.0) / pace if pace else None
+
+    def _shares(self) -> tuple[float, float, int]:
+        """In scenes: what is done, what of it this command did, and scenes in which there is nothing to do."""
+        done = by_this = 0.0
+        empty = 0
+        for every in self._parts.values():
+            parts = [part for part in every if part.stage != "look"]
+            total = sum(part.total for part in parts)
+            if total:
+                done += sum(part.done for part in parts) / total
+                by_this += sum(part.done - part.found for part in parts) / total
+            else:
+                empty += bool(parts)
+        return done, by_this, empty
 
     def summary(self) -> str:
         """What each stage did and how long at least one scene was at it; empty where nothing was done."""
@@ -152,7 +192,7 @@ class Tally:
 
 def duration(seconds: float) -> str:
     """As people say it: 12 s, 3 min 20 s, 2 h 05 min."""
-    whole = math.ceil(seconds)
+    whole = math.ceil(seconds - 1e-6)  # a rounding error is no second
     if whole < 60:  # noqa: PLR2004 -- a minute
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)

@@ -47,11 +47,15 @@ def test_what_is_left_follows_from_what_this_command_did(tally: Tally, clock: Cl
     assert tally.left_s() is None
     part = tally.begin("segment", "alpha", 100, 50)  # half was there: it says nothing about how fast this goes
     assert tally.left_s() is None
-    clock.now_s = 10.0
-    tally.advance(part, 25)
-    assert tally.left_s() == pytest.approx(10 / 0.25 * (4 - 0.75))
-    tally.advance(part, 25)
-    assert tally.left_s() == pytest.approx(10 / 0.5 * 3)
+    clock.now_s = 60.0
+    tally.advance(part, 5)
+    clock.now_s = 62.0
+    tally.advance(part, 5)  # of another worker that began at the same time: both had to load their models
+    assert tally.left_s() is None
+    clock.now_s = 72.0
+    tally.advance(part, 10)
+    assert tally.left_s() == pytest.approx(10 / 0.1 * (4 - 0.7))
+    assert part.rate(clock.now_s) == pytest.approx(1.0)
 
 
 def test_a_scene_without_tiles_leaves_nothing_to_do(tally: Tally, clock: Clock) -> None:
@@ -59,8 +63,10 @@ def test_a_scene_without_tiles_leaves_nothing_to_do(tally: Tally, clock: Clock) 
     tally.begin("segment", "alpha", 0, 0)
     part = tally.begin("segment", "beta", 10, 0)
     clock.now_s = 8.0
-    tally.advance(part, 5)
-    assert tally.left_s() == pytest.approx(8.0)
+    tally.advance(part, 1)
+    clock.now_s = 16.0
+    tally.advance(part, 4)
+    assert tally.left_s() == pytest.approx(8 / 0.4 * 0.5)
 
 
 def test_a_first_look_is_not_the_work_itself(tally: Tally, clock: Clock) -> None:
