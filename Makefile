@@ -15,6 +15,9 @@ T2S_SOAK_TILE_QUERIES ?= 200000
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "installing into $(VENV), once: some minutes and 7 GB"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet requirements.lock
@@ -23,6 +26,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 demo: setup  ## draw a small region, ask questions of it, score the answers
 	$(BIN)/t2s demo --out $(OUT)
+	@command -v t2s > /dev/null || echo "t2s itself is in $(BIN): . $(BIN)/activate"
 
 test: setup  ## all tests that this machine can run; the others say why they skip
 	$(BIN)/python -m pytest -n 2 --dist worksteal

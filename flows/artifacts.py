@@ -45,13 +45,17 @@ _MAX_PICTURES = 4
 class ShownProgress:
     """`pipeline.progress.Progress` as a bar on the page of a flow run: tile-queries answered, scenes counting alike."""
 
-    def __init__(self, n_scenes: int) -> None:
-        """Args: how many scenes the run has."""
-        self._n_scenes, self._shares = max(n_scenes, 1), dict[str, float]()
+    def __init__(self) -> None:
+        """The bar is there from now on."""
+        self._n_scenes, self._shares = 1, dict[str, float]()
         self._told_s = time.monotonic()
         self._lock = threading.Lock()
         made = create_progress_artifact(0.0, key="region-progress", description="tile-queries answered")
         self._artifact = cast("UUID", made)  # a coroutine only where a loop runs, and flows here are plain functions
+
+    def expect(self, n_scenes: int) -> None:
+        """See `Progress.expect`."""
+        self._n_scenes = max(n_scenes, 1)
 
     def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
         """See `Progress.start`."""

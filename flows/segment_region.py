@@ -1,5 +1,7 @@
 """The region run as a Prefect flow: the same stages as without Prefect, one task per stage and scene."""
 
+import logging
+
 from prefect import flow
 from prefect.events import emit_event
 from prefect.runtime import deployment
@@ -12,7 +14,17 @@ from flows.run_file import prepared, requested
 from pipeline.conduct import Stages
 from pipeline.manifest import RunStatus
 from pipeline.region import Outcome
+from pipeline.work import Stopped
 from tasks.region import publish_scene, segment_scene, stitch_scene, vectorise_scene
+
+
+class _NotStopped(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        raised = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
+        return raised is not Stopped and "exception Stopped" not in record.getMessage()
+
+
+_NOT_STOPPED = _NotStopped()
 
 
 @flow(name="segment-region", persist_result=False)
@@ -31,12 +43,13 @@ def segment_region(run: RunRequest | str) -> Outcome:
         RuntimeError: Every tile-query failed, so that the flow run is marked failed.
 
     """
+    _say_nothing_of_stopped_stages()
     request = requested(run)
     if request.skip_bad_scenes is None and deployment.id is not None:
         request = request.model_copy(update={"skip_bad_scenes": True})
     stages = Stages(segment_scene, stitch_scene, vectorise_scene, publish_scene)
     ready = prepared(request)
-    outcome = run_prepared(ready, settings_of(request), stages, watch=ShownProgress(len(ready.scenes)))
+    outcome = run_prepared(ready, settings_of(request), stages, watch=ShownProgress())
     show_region(outcome, ready.store)
     name = outcome.status.value.lower()
     emit_event(
@@ -50,3 +63,8 @@ def segment_region(run: RunRequest | str) -> Outcome:
         said = f"some tile-queries have no answer; see `t2s status {ready.store.url}`"
         return Completed(name="Partial", message=said, data=outcome)  # type: ignore[return-value]  # Prefect unpacks it
     return outcome
+
+
+def _say_nothing_of_stopped_stages() -> None:
+    """What ended the run is said; that it ended the stages of other scenes explains nothing."""
+    logging.getLogger("prefect.task_runs").addFilter(_NOT_STOPPED)  # once, however often

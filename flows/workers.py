@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain
-from threading import Lock
+from threading import Event, Lock
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -26,6 +26,7 @@ class WorkersOnDemand:
         self._stack = ExitStack()
         self._workers: DaskWorkers | None = None
         self._opening = Lock()
+        self._stopped = Event()
 
     def __enter__(self) -> Self:
         return self
@@ -39,6 +40,12 @@ class WorkersOnDemand:
     def threads(self) -> int:
         """See `Workers.threads`; 1 before there are any."""
         return 1 if self._workers is None else self._workers.threads
+
+    def stop(self) -> None:
+        """See `pipeline.work.Stoppable.stop`."""
+        self._stopped.set()
+        if self._workers is not None:
+            self._workers.stop()
 
     def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
         """See `Workers.map`. Raises `BadInput` where the cluster cannot be used as it is."""
@@ -63,4 +70,6 @@ class WorkersOnDemand:
                     want=cluster.want,
                     check=cluster.check,
                 )
+                if self._stopped.is_set():
+                    self._workers.stop()
             return self._workers

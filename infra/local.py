@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from infra.checks import GPU, ClusterProblem
+from infra.signals import deaf_to_ctrl_c
 
 # One thread per worker: an engine is not thread-safe, and GDAL datasets may not cross threads. And no limit of memory:
 # Dask would kill a worker for the size of its models.
@@ -27,14 +28,20 @@ def local_processes(n_workers: int | None) -> Iterator[Any]:
     """A Dask cluster of `n_workers` processes; one per core if None."""
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=n_workers or os.cpu_count() or 1,
-        threads_per_worker=_WORKER["nthreads"],
-        memory_limit=_WORKER["memory_limit"],
-        processes=True,
-        dashboard_address=None,
-        silence_logs=logging.ERROR,
-    ) as cluster:
+    with (
+        _loop() as loop,
+        LocalCluster(
+            loop=loop,
+            n_workers=n_workers or os.cpu_count() or 1,
+            threads_per_worker=_WORKER["nthreads"],
+            memory_limit=_WORKER["memory_limit"],
+            processes=True,
+            dashboard_address=None,
+            # A port of its own: with the usual one, two runs on one machine would warn of each other.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            silence_logs=logging.ERROR,
+        ) as cluster,
+    ):
         yield cluster
 
 
@@ -56,8 +63,26 @@ def local_gpus(n_workers: int | None) -> Iterator[Any]:
         "cls": Scheduler,
         "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"},
     }
-    with SpecCluster(workers={**with_gpu, **others}, scheduler=scheduler, silence_logs=logging.ERROR) as cluster:
+    workers = {**with_gpu, **others}
+    with (
+        _loop() as loop,
+        SpecCluster(loop=loop, workers=workers, scheduler=scheduler, silence_logs=logging.ERROR) as cluster,
+    ):
         yield cluster
+
+
+@contextmanager
+def _loop() -> Iterator[Any]:
+    """An event loop in a thread of its own. Its processes do not hear Ctrl-C, or Dask would start others for them."""
+    from distributed.utils import LoopRunner
+
+    runner = LoopRunner()
+    with deaf_to_ctrl_c():
+        runner.start()
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def _worker(**options: Any) -> dict[str, Any]:  # noqa: ANN401 -- as Dask's Nanny takes them

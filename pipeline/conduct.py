@@ -17,7 +17,7 @@ from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
 from pipeline.publish import publish_scene
 from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
-from pipeline.work import Stopped, Timed, Workers
+from pipeline.work import Stoppable, Stopped, Timed, Workers
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def conduct(
     workers need that run in it. The first exception of a stage ends the others with their next result and is raised.
     """
     stop = threading.Event()
+    progress.expect(len(plans))
     if at_once == 1:
         return [_scene(plan, context, stages, workers, progress, stop) for plan in plans]
     with ThreadPoolExecutor(at_once, thread_name_prefix="t2s-scene") as pool:
@@ -80,7 +81,11 @@ def conduct(
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
             _raise_first(futures)
-        finally:  # an interrupt of the waiting thread stops them as well
+        except BaseException:  # an interrupt of the waiting thread, too
+            if isinstance(workers, Stoppable):
+                workers.stop()
+            raise
+        finally:
             stop.set()
             for future in futures:
                 future.cancel()

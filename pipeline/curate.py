@@ -51,6 +51,7 @@ def run_curation(
     """
     settings, spec, store = prepared.settings, prepared.spec, prepared.settings.store
     claim(store, prepared.inputs, fresh=fresh)
+    progress.expect(len(prepared.works))
     cuts = [steps.cut(work, settings, progress) for work in prepared.works]
     absent = choose_absent(cuts, rate=spec.absent_rate, seed=spec.seed)
     digests = {name: digest for cut in cuts for name, digest in cut.digests.items()}

@@ -31,6 +31,10 @@ from pipeline.tiling import Window
 from pipeline.work import Workers
 from t2s_core.errors import BadInput, ContractError
 
+# Other implementations may ignore consolidated metadata, which costs those only time. For the whole process: scenes run
+# in threads, and what one of them filters, another one brings back.
+warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", ZarrUserWarning)
+
 FOLDER = "masks.zarr"
 COVERAGE = ("not_planned", *(status.value for status in TileStatus), "pending")
 """What became of a tile; the code in `coverage_l<factor>` is the place in this list."""
@@ -154,10 +158,7 @@ def finish(
 
 
 def _consolidate(store: Store, path: str) -> None:
-    with warnings.catch_warnings():
-        # It warns that other implementations may ignore consolidated metadata, which costs those only time.
-        warnings.simplefilter("ignore", ZarrUserWarning)
-        zarr.consolidate_metadata(_zarr_store(store, path))
+    zarr.consolidate_metadata(_zarr_store(store, path))
 
 
 def finished(store: Store, scene_id: str, query_id: str) -> dict[str, Any] | None:

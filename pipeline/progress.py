@@ -10,6 +10,10 @@ Advance = Callable[[int], None]
 class Progress(Protocol):
     """Called from the threads that drive the run, several scenes at a time."""
 
+    def expect(self, n_scenes: int) -> None:
+        """So many scenes will go through their stages; where nobody says so, it is one."""
+        ...
+
     def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
         """A stage of a scene begins; `done` of its `total` steps were found finished."""
         ...
@@ -21,6 +25,9 @@ class Progress(Protocol):
 
 class Silent:
     """Tells nobody."""
+
+    def expect(self, n_scenes: int) -> None:
+        """See `Progress.expect`."""
 
     def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:  # noqa: ARG002
         """See `Progress.start`."""

@@ -1,5 +1,6 @@
 """From names (a data set, models) to a trained prompter in a directory. What `t2s train` and its flow run."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from t2s_core.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from t2s_core.training.grpo import Measure, TrainOutcome
+
+log = logging.getLogger(__name__)
 
 
 class TrainSpec(BaseModel):
@@ -112,8 +115,12 @@ def run_training(spec: TrainSpec, folder: Path, *, device: str = "auto") -> "Tra
         from t2s_core.training.processes import join
     except ImportError as error:
         raise BadInput(f"training needs {error.name}; install t2s[train]") from error
+    from transformers.utils.logging import disable_progress_bar
+
     from t2s_core.devices import device_name
 
+    log.info("training %s on %s, %d steps; curves go to %s", spec.prompter, spec.dataset, spec.settings.steps, folder)
+    disable_progress_bar()  # of loading weights, between the lines of the training
     join()  # before a device is named: each process's `cuda` is its own
     segmenter = load_segmenter(spec.segmenter, device=device_name(device))
     return train(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from queue import Empty
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 from uuid import uuid4
 
 from distributed import CancelledError, Client, Future, as_completed
@@ -45,6 +45,15 @@ class Workers(Protocol):
 
         `models`: whether `function` asks models, which want a GPU where there are some.
         """
+        ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """Workers whose results may be long in coming, so that who no longer wants them need not wait for the next one."""
+
+    def stop(self) -> None:
+        """Every `map` raises `Stopped` within about a second, from now on. What is at work is left to itself."""
         ...
 
 
@@ -93,6 +102,11 @@ class DaskWorkers:
         self._met: set[str] = set()
         self._demand: dict[int, tuple[bool, float]] = {}
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """See `Stoppable.stop`."""
+        self._stopped.set()
 
     @property
     def threads(self) -> int:
@@ -105,6 +119,7 @@ class DaskWorkers:
         flight = _Flight(self._client, function, items)
         try:
             while True:
+                self._raise_if_stopped()
                 roster = self._call()
                 flight.gpu = models and bool(self._on_gpus)
                 limit = roster.slots(gpu=flight.gpu) * self._per_worker
@@ -133,6 +148,10 @@ class DaskWorkers:
         finally:
             self._ask(flight, 0)
             flight.drop()
+
+    def _raise_if_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped
 
     def _call(self, *, now: bool = False) -> Roster:
         """Who is connected, as of a second ago at most; newcomers are checked first."""
@@ -169,6 +188,7 @@ class DaskWorkers:
                     "or run without --cluster"
                 )
             self._check()
+            self._raise_if_stopped()
             time.sleep(min(_LOOK_EVERY_S, self._patience_s, 0.2))
 
 

@@ -9,11 +9,11 @@ from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
 from pipeline.stages import RunContext, StageReceipt
 from pipeline.tolerance import TooManyFailed
-from pipeline.work import Workers
+from pipeline.work import Stopped, Workers
 from tasks.retries import retried
 
 # Stages know from committed objects what is done.
-_OPTIONS = retried(TooManyFailed)
+_OPTIONS = retried(TooManyFailed, Stopped)
 
 
 @task(name="segment-scene", task_run_name="segment {plan.scene.scene_id}", **_OPTIONS)

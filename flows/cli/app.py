@@ -1,7 +1,10 @@
 """Entry point: one Typer app, one place where errors become lines and exit codes."""
 
 import os
+import shlex
 import sys
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -28,28 +31,41 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command()(segment)
-app.command()(plan)
-app.command()(status)
-app.command()(report)
-app.command()(explain)
-app.command()(validate)
-app.command()(export)
-app.command()(restitch)
-app.command()(latest)
-app.add_typer(models)
-app.command()(train)
-app.command()(evaluate)
-app.command()(curate)
+for panel, commands in {
+    "Ask": (demo, plan, segment),
+    "Look": (status, report, explain, validate),
+    "Take": (restitch, export, latest),
+    "Teach": (curate, train, evaluate),
+}.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(models, rich_help_panel="Teach")
+
+
+_INTERRUPTED = 130
+_GO_ON = ("demo", "segment", "restitch", "train")
+"""Commands that do not repeat what they had finished; the others start anew."""
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"t2s {version('t2s')}")
+        raise typer.Exit
 
 
 @app.callback()
-def _defaults() -> None:
+def _defaults(
+    version: Annotated[  # noqa: ARG001 -- its callback does it
+        bool, typer.Option("--version", help="Say which t2s this is.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
     # Both must be set before Prefect is imported. A fresh machine needs 24-28 s to start the temporary server, whose
     # own limit is 20 s; and what we start for a user reports to nobody.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     if os.environ.get("T2S_LOG") or os.environ.get("T2S_METRICS"):
         from flows.telemetry import start
@@ -73,7 +89,11 @@ def main() -> None:
         return redacted(text, secrets())
 
     try:
-        app()
+        code = app(prog_name="t2s", standalone_mode=False)
+    except typer.TyperException as error:  # of the command line itself
+        if line := _usage_problem(error):
+            print(f"error: {said(line)}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
     except BadInput as error:
         for problem in error.problems:
             print(f"error: {said(problem)}", file=sys.stderr)  # noqa: T201 -- the command's own voice
@@ -88,9 +108,28 @@ def main() -> None:
         way_out = "what was finished is kept, the same command goes on from there"
         print(f"failed: {said(reason)}; {way_out}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    if code == _INTERRUPTED:  # Typer's word for Ctrl-C
+        over = "\r" if sys.stderr.isatty() else ""  # the ^C that the terminal wrote
+        print(over + said(f"interrupted; {way_on(sys.argv[1:])}"), file=sys.stderr)  # noqa: T201
+    sys.exit(code or 0)
+
+
+def way_on(arguments: Sequence[str]) -> str:
+    """How to go on after an interruption: the command that was given, without what would throw away its work."""
+    kept = [argument for argument in arguments if argument != "--fresh"]
+    if any(argument.startswith(("-c", "--config")) for argument in kept):
+        kept.append("--no-fresh")  # the file may say otherwise
+    command = shlex.join(["t2s", *kept])
+    if kept and kept[0] in _GO_ON:
+        return f"what was finished is kept. To go on: {command}"
+    return f"to start anew: {command}"
+
+
+def _usage_problem(error: typer.TyperException) -> str:
+    """In one line; empty where help has been shown instead."""
+    line = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
+    where = getattr(error, "ctx", None)
+    return f"{line}; see {where.command_path} --help" if line and where is not None else line
 
 
 if __name__ == "__main__":

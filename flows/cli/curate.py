@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli import options as o
-from flows.cli.bar import bar
 
 _PARTIAL = 3
 
@@ -18,9 +17,9 @@ def curate(
         typer.Argument(metavar="[SCENE...]", help="Labelled scenes: paths, globs, directories or URLs."),
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Directory or URL of the data set.")] = "curated",
-    scenes: Annotated[list[str] | None, typer.Option("--scenes", help="The same as SCENE; repeatable.")] = None,
+    scenes: Annotated[list[str] | None, typer.Option("--scenes", help="The same as SCENE; repeat for more.")] = None,
     labels: Annotated[
-        list[str] | None, typer.Option(help="Vector file of outlines, or raster of class values; repeatable.")
+        list[str] | None, typer.Option(help="Vector file of outlines, or raster of class values; repeat for more.")
     ] = None,
     labels_cover: Annotated[
         str | None, typer.Option(help="Polygons within which labels are complete; their bounds by default.")
@@ -34,7 +33,7 @@ def curate(
     features: Annotated[str | None, typer.Option(help="The corrected features: any vector file.")] = None,
     reviewed: Annotated[
         list[str] | None,
-        typer.Option(help="[SCENE_ID/]QUERY_ID that the corrections are truth for; all by default; repeatable."),
+        typer.Option(help="[SCENE_ID/]QUERY_ID that the corrections are truth for; all by default; repeat for more."),
     ] = None,
     hard_from: Annotated[str | None, typer.Option(help="Run whose doubtful tiles are listed in hard.parquet.")] = None,
     min_disagreement: Annotated[float, typer.Option(help="Share of claimed overlap that makes a tile doubtful.")] = 0.5,
@@ -65,6 +64,7 @@ def curate(
       t2s curate --from-run results --features corrected.gpkg --hard-from results --out tiles
     """
     from flows.cli.options import numbers
+    from flows.progress import progress_for
     from pipeline.curate import run_curation
     from pipeline.curate_prepare import prepare_curation
     from pipeline.curate_spec import CurationSpec
@@ -103,7 +103,7 @@ def curate(
         min_target_px=min_target_px,
     )
     prepared = prepare_curation(spec, out, fresh=fresh, earlier=[*of_bands, *of_levels])
-    with bar() as progress:
+    with progress_for() as progress:
         document = run_curation(prepared, progress, fresh=fresh)
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

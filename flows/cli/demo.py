@@ -28,11 +28,15 @@ def demo(
     """
     from flows.run_file import prepared
     from pipeline.demo import demo_queries, draw_scenes, score_demo
+    from pipeline.preflight import output_problems
     from pipeline.report import write_report
     from pipeline.storage import Store
     from pipeline.truth import truth_and_scores
+    from t2s_core.errors import BadInput
 
     start_s = time.perf_counter()
+    if problems := output_problems(out, (), 0):
+        raise BadInput(*map(str, problems))
     store = Store.at(out)
     queries = demo_queries()
     hrefs = draw_scenes(store, seed=seed, size_px=size)

@@ -9,9 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli import options as o
-from flows.cli.bar import bar
 
-DATASETS = "world, world-haze, earthreason, rrsisd, refsegrs, risbench or curated"
 AXES = ("prompt-kind", "segmenter")
 _TEXTS = ("metric", "category", "prompt kind", "segmenter")
 """Columns of words; the others hold numbers."""
@@ -19,24 +17,26 @@ _MAX_BAD_LINES = 10
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option(help=f"{DATASETS}.", show_default=False)],
+    dataset: o.Dataset,
     root: Annotated[Path | None, typer.Option(help="Directory of the data set; the world needs none.")] = None,
     prompter: o.PrompterName = "bundled",
     registry: o.Registry = None,
     segmenter: o.SegmenterName = "bundled",
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val or test.", autocompletion=o.Split)] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Score at most so many samples.")] = None,
     prompt_kind: Annotated[
         str, typer.Option(help="What of a reply SAM is shown: box, points, box+points, box+points+negatives; points:1.")
     ] = "box+points",
     ablate: Annotated[
         list[str] | None,
-        typer.Option(help="AXIS=VALUE,VALUE with the axes prompt-kind and segmenter: every combination; repeatable."),
+        typer.Option(
+            help="AXIS=VALUE,VALUE with the axes prompt-kind and segmenter: every combination; repeat for more."
+        ),
     ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Directory or URL for scores, samples and gallery.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: o.Device = "auto",
     as_json: o.AsJson = False,
 ) -> None:
     """Score a prompter and a segmenter on a data set: gIoU, cIoU and their companions with 95 % intervals.
@@ -49,6 +49,7 @@ def evaluate(
       t2s evaluate --dataset world --ablate prompt-kind=box,points,box+points --ablate segmenter=bundled,sam_hf:DIR
     """
     axes = combinations(ablate or (), {"prompt-kind": prompt_kind, "segmenter": segmenter})
+    from flows.progress import progress_for
     from pipeline.evaluation import EvaluationSpec, run_evaluation
     from pipeline.model_names import addressed
 
@@ -61,7 +62,7 @@ def evaluate(
         segmenters=axes["segmenter"],
         prompt_kinds=axes["prompt-kind"],
     )
-    with bar("samples") as progress:
+    with progress_for() as progress:
         document = run_evaluation(spec, out, device=device, progress=progress)
     for line in document["bad"][:_MAX_BAD_LINES]:
         typer.echo(f"not scored: {line}", err=True)

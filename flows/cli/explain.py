@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli import completion
 from flows.cli import options as o
 
 if TYPE_CHECKING:
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: Annotated[str, typer.Argument(metavar="OUT", help="Directory or URL of a run.", show_default=False)],
+    run: o.OfRun,
     scenes: o.ScenesAgain = None,
     at: Annotated[str | None, typer.Option("--at", metavar="LON,LAT", help="A point, in degrees.")] = None,
     feature: Annotated[str | None, typer.Option("--feature", metavar="ID", help="A feature_id of the run.")] = None,
     query: Annotated[
-        str | None, typer.Option("--query", "-q", help="Id of a query of the run; all by default.")
+        str | None,
+        typer.Option(
+            "--query", "-q", help="Id of a query of the run; all by default.", autocompletion=completion.queries
+        ),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures to this file.")] = None,
     as_json: o.AsJson = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli import completion
 from flows.cli import options as o
 
 
@@ -19,10 +20,16 @@ class FileFormat(StrEnum):
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="OUT", help="Directory or URL of a run.", show_default=False)],
+    run: o.OfRun,
     file_format: Annotated[FileFormat, typer.Option("--format", help="gpkg, geojson or fgb.")] = FileFormat.GPKG,
     query: Annotated[
-        list[str] | None, typer.Option("--query", "-q", help="Id of a query of the run; all by default; repeat.")
+        list[str] | None,
+        typer.Option(
+            "--query",
+            "-q",
+            help="Id of a query of the run; all by default; repeat for more.",
+            autocompletion=completion.queries,
+        ),
     ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="File or URL; features.FORMAT in this folder by default.")

@@ -29,4 +29,4 @@ def latest(
     if as_json:
         sys.stdout.write(json.dumps({"href": out, "rows": n}) + "\n")
     else:
-        typer.echo(f"{n} rows in {out}", err=True)
+        typer.echo(f"{n} rows  {out}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli import completion
 from flows.cli import options as o
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 models = typer.Typer(
     name="models", help="Versions of the prompter in a registry, and whether a model works here.", no_args_is_help=True
 )
-VersionName = Annotated[str, typer.Argument(help="As `t2s models list` names it.", show_default=False)]
+VersionName = Annotated[
+    str,
+    typer.Argument(help="As `t2s models list` names it.", show_default=False, autocompletion=completion.versions),
+]
 _TIME = len("2026-01-01T00:00")
 
 
@@ -100,10 +104,15 @@ def promote(
 
 @models.command()
 def check(
-    model: Annotated[str, typer.Argument(help="A prompter, as --prompter names it.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A prompter, as --prompter names it.", show_default=False, autocompletion=completion.prompters
+        ),
+    ],
     segmenter: o.SegmenterName = "bundled",
     registry: o.Registry = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: o.Device = "auto",
     as_json: o.AsJson = False,
 ) -> None:
     """Try a model on this machine: it loads, it answers in format about drawn tiles, and the segmenter segments.

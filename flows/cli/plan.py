@@ -65,9 +65,10 @@ def _print(document: dict[str, Any], looked: "Looked") -> None:
     if looked.prepared is None:
         return
     from pipeline.levels import said_levels
+    from pipeline.reporting.html import plural
 
     mpx, mb = document["pixels"] / 1e6, document["bytes"] / 1e6
-    typer.echo(f"{document['scenes']} scenes, {mpx:.1f} Mpx, {mb:.1f} MB of pixels to read")
+    typer.echo(f"{plural(document['scenes'], 'scene')}, {mpx:.1f} Mpx, {mb:.1f} MB of pixels to read")
     typer.echo(f"{document['tiles']} tiles of {looked.prepared.tile_px} px, {document['tile_queries']} tile-queries")
     levels = said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px)
     for line in (*levels, *looked.prepared.notes):

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from typing import Annotated
 
 import typer
 
@@ -10,7 +9,7 @@ from flows.cli import options as o
 
 
 def report(
-    run: Annotated[str, typer.Argument(metavar="OUT", help="Directory or URL of a run.", show_default=False)],
+    run: o.OfRun,
     scenes: o.ScenesAgain = None,
     as_json: o.AsJson = False,
 ) -> None:

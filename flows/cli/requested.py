@@ -10,12 +10,30 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from flows.cli.completion import BY_KEY
 from flows.request import Flag, RunRequest
 
 Config = Annotated[
     str | None,
-    typer.Option("--config", "-c", help="run.yaml: a path or URL. What is given beside it goes before it."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="run.yaml: a path or URL. What is given beside it goes before it.",
+        rich_help_panel="What is asked",
+    ),
 ]
+
+
+_PANELS = {
+    "What is asked": ("out", "query", "queries", "aoi", "asset", "bands", "nodata", "allow_hosts", "sample", "config"),
+    "Who answers": ("prompter", "segmenter", "registry", "prompt_template", "device"),
+    "Tiles": ("tile_px", "overlap_px", "gsd", "levels", "first_look", "batch_tiles"),
+    "Masks and features": ("threshold", "mode", "min_area_m2", "simplify_m", "cog", "shard_px"),
+    "What may go wrong": ("skip_bad_scenes", "max_failed", "max_unparsable", "retry_failed", "fresh"),
+    "Where it runs": ("workers", "cluster", "orchestrator"),
+}
+"""Options as help groups them; what is in none is among the command's own."""
+_PANEL_OF = {key: panel for panel, keys in _PANELS.items() for key in keys}
 
 
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:
@@ -57,7 +75,13 @@ def _option(key: str, field: FieldInfo, flag: Flag, kind: Any) -> Any:  # noqa: 
         return typer.Argument(metavar=flag.names[0], help=field.description, show_default=False)
     name = f"--{key.replace('_', '-')}"
     names = flag.names or ((f"{name}/--no-{key.replace('_', '-')}",) if kind is bool else (name,))
-    return typer.Option(*names, help=field.description, show_default=_shown(field.default))
+    return typer.Option(
+        *names,
+        help=field.description,
+        show_default=_shown(field.default),
+        autocompletion=BY_KEY.get(key),
+        rich_help_panel=_PANEL_OF.get(key),
+    )
 
 
 def _shown(default: Any) -> Any:  # noqa: ANN401

@@ -7,20 +7,31 @@ from typing import Annotated
 
 import typer
 
+from flows.cli import completion
 from flows.cli import options as o
 
 
 def restitch(
-    out: Annotated[str, typer.Argument(help="Directory or URL of a run.", show_default=False)],
+    out: o.OfRun,
     threshold: Annotated[
         float | None, typer.Option(help="Probability from which a pixel is target, for every query.")
     ] = None,
     query: Annotated[
-        list[str] | None, typer.Option("--query", metavar="ID=THRESHOLD", help="One query's own; repeat for more.")
+        list[str] | None,
+        typer.Option(
+            "--query",
+            "-q",
+            metavar="ID=THRESHOLD",
+            help="One query's own; repeat for more.",
+            autocompletion=completion.thresholds,
+        ),
     ] = None,
-    mode: Annotated[str | None, typer.Option(help="semantic or instance, for every query.")] = None,
-    min_area_m2: Annotated[float | None, typer.Option("--min-area-m2", help="Leave out smaller features.")] = None,
-    simplify_m: Annotated[float | None, typer.Option("--simplify-m", help="Outlines this far off, about.")] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="semantic or instance, for every query.", autocompletion=completion.BY_KEY["mode"]),
+    ] = None,
+    min_area_m2: Annotated[float | None, typer.Option("--min-area-m2", help=o.same("min_area_m2"))] = None,
+    simplify_m: Annotated[float | None, typer.Option("--simplify-m", help=o.same("simplify_m"))] = None,
     workers: o.NWorkers = None,
     cluster: o.Cluster = "local",
     as_json: o.AsJson = False,
@@ -54,7 +65,7 @@ def restitch(
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
-        typer.echo(summary(outcome, out), err=True)
+        typer.echo(summary(outcome, out))
     raise typer.Exit(EXIT_CODES[outcome.status.value])
 
 

@@ -58,7 +58,7 @@ def segment(
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
-        _say(summary(outcome, looked.prepared.store.url))
+        typer.echo(summary(outcome, looked.prepared.store.url))
     if looked.prepared.samples is not None:
         _show_sample(looked.prepared)
     raise typer.Exit(EXIT_CODES[outcome.status.value])
@@ -100,9 +100,13 @@ def run(prepared: "Prepared", asked: RunRequest) -> "Outcome":
 
 def _through_prefect(prepared: "Prepared", asked: RunRequest) -> "Outcome":
     from flows.segment_region import segment_region
+    from flows.temporary_server import is_needed, start
     from pipeline.manifest import RunStatus, read_manifest
     from pipeline.region import Outcome
 
+    if is_needed():
+        _say("starting Prefect's temporary server, which may take half a minute; --direct runs without Prefect")
+        start()
     state = segment_region(asked, return_state=True)
     if state.is_failed():
         manifest = read_manifest(prepared.store)
@@ -113,13 +117,15 @@ def _through_prefect(prepared: "Prepared", asked: RunRequest) -> "Outcome":
 
 def summary(outcome: "Outcome", out: str) -> str:
     """What a person wants to know at the end: what came of it, where it is, how to look at it."""
+    from pipeline.reporting.html import plural
     from pipeline.storage import Store
 
     manifest, counts, store = outcome.manifest, outcome.manifest["counts"], Store.at(out)
     seconds = manifest["timings"]["wall_s"]
     lines = [
         (
-            f"{outcome.status.value}: {len(manifest['scenes'])} scenes, {len(manifest['queries'])} queries, "
+            f"{outcome.status.value}: {plural(len(manifest['scenes']), 'scene')}, "
+            f"{plural(len(manifest['queries']), 'query', 'queries')}, "
             f"{counts['total']} tile-queries ({outcome.computed} computed now) in {seconds:.1f} s"
         ),
         "  " + ", ".join(f"{counts[k]} {k}" for k in counts if k != "total" and counts[k]),
@@ -128,6 +134,8 @@ def summary(outcome: "Outcome", out: str) -> str:
         expected_s = manifest["estimate"]["seconds"]
         lines.append(f"  expected were {expected_s:.1f} s: {seconds / max(expected_s, 0.1) - 1:+.0%} off")
     lines += [f"  {manifest['features'][q['query_id']]:>6} features  {q['query']}" for q in manifest["queries"]]
+    if not any(manifest["features"].values()) and "bundled" in manifest["models"]["prompter"]["name"]:
+        lines.append("  the bundled models know only the drawn world of the demo; real imagery wants published weights")
     if counts["failed"]:
         lines.append(f"  {counts['failed']} tile-queries failed; reasons: t2s status {out}")
     lines += [

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from typing import Annotated
 
 import typer
 
@@ -12,7 +11,7 @@ _MAX_REASONS = 20
 
 
 def status(
-    out: Annotated[str, typer.Argument(help="Directory or URL of a run.", show_default=False)],
+    out: o.OfRun,
     as_json: o.AsJson = False,
 ) -> None:
     """Say how a run stands, and what failed and why.

@@ -8,24 +8,25 @@ from typing import Annotated
 import typer
 
 from flows.cli import options as o
-from flows.cli.evaluate import DATASETS
 
 EXIT_CODES = {"finished": 0, "paused": 0, "stopped": 1}
 
 
 def train(
-    dataset: Annotated[str, typer.Option(help=f"{DATASETS}.", show_default=False)],
+    dataset: o.Dataset,
     out: Annotated[Path, typer.Option("--out", "-o", help="Local directory for checkpoints, curves and the model.")],
     root: Annotated[Path | None, typer.Option(help="Directory of the data set; the world needs none.")] = None,
     prompter: o.PrompterName = "bundled",
     registry: o.Registry = None,
     segmenter: o.SegmenterName = "bundled",
-    split: Annotated[str, typer.Option(help="What is trained on.")] = "train",
-    held_out_split: Annotated[str, typer.Option(help="What the curve of held-out gIoU is measured on.")] = "val",
+    split: Annotated[str, typer.Option(help="What is trained on.", autocompletion=o.Split)] = "train",
+    held_out_split: Annotated[
+        str, typer.Option(help="What the curve of held-out gIoU is measured on.", autocompletion=o.Split)
+    ] = "val",
     settings: Annotated[Path | None, typer.Option(help="YAML file of settings; see the reference.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser in all; overrides the file.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so long, with a checkpoint.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: o.Device = "auto",
     as_json: o.AsJson = False,
 ) -> None:
     """Train a prompter from masks alone (GRPO); the segmenter stays as it is.
@@ -40,6 +41,7 @@ def train(
       t2s train --dataset curated --root tiles --prompter champion --registry s3://models --minutes 240 --out training
     """
     import logging
+    import warnings
 
     from pipeline.model_names import addressed
     from pipeline.training import TrainSpec, read_settings, run_training
@@ -56,8 +58,10 @@ def train(
         segmenter=segmenter,
         settings=chosen.model_copy(update=changes),
     )
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("t2s_core.training").setLevel(logging.INFO)  # to stderr: stdout is the outcome's
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    for name in ("pipeline.training", "t2s_core.training"):
+        logging.getLogger(name).setLevel(logging.INFO)  # to stderr: stdout is the outcome's
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # it says so to itself
     outcome = run_training(spec, out, device=device)
     from t2s_core.training.processes import is_main
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from typing import Annotated
 
 import typer
 
@@ -10,7 +9,7 @@ from flows.cli import options as o
 
 
 def validate(
-    out: Annotated[str, typer.Argument(help="Directory or URL of a run.", show_default=False)],
+    out: o.OfRun,
     as_json: o.AsJson = False,
 ) -> None:
     """Check everything a run left: formats, checksums, and that masks, polygons, COGs, STAC and run.json agree.
@@ -22,10 +21,10 @@ def validate(
 
       t2s validate s3://bucket/run --json
     """
-    from flows.cli.bar import bar
+    from flows.progress import progress_for
     from pipeline.validate import validate_run
 
-    with bar() as progress:
+    with progress_for() as progress:
         document = validate_run(out, progress)
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

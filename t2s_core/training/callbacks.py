@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from t2s_core.training.settings import Watch
 
 logger = logging.getLogger(__name__)
 
+_FIRST_SAID = (1, 2, 5)
+"""Steps after which a line is said before the tenth: those of a large model take minutes."""
 GIVEN_MEAN = 5
 """Logged steps whose mean length is what later lengths are held against."""
 
@@ -42,10 +45,14 @@ class Curves(TrainerCallback):
     ) -> None:
         logs = logs or {}
         self.table.add(state.global_step, logs)
-        if state.is_world_process_zero and state.global_step % 10 == 0 and "reward" in logs:
+        step = state.global_step
+        if state.is_world_process_zero and (step % 10 == 0 or step in _FIRST_SAID) and "reward" in logs:
             shown = {"reward": "reward", "kl": "KL", "completions/mean_length": "tokens", "step_time": "s a step"}
             text = ", ".join(f"{label} {float(logs[name]):.3g}" for name, label in shown.items() if name in logs)
-            logger.info("step %d of %d: %s", state.global_step, state.max_steps, text)
+            if "step_time" in logs:
+                left_s = float(logs["step_time"]) * (state.max_steps - step)
+                text += f", about {timedelta(seconds=round(left_s))} left"
+            logger.info("step %d of %d: %s", step, state.max_steps, text)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._write(state)

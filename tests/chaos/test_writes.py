@@ -168,6 +168,8 @@ class Notes:
     def __init__(self) -> None:
         self.said: list[str] = []
 
+    def expect(self, _: int) -> None: ...
+
     def start(self, *_: object) -> Any:
         return lambda _: None
 

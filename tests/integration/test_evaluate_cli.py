@@ -89,7 +89,7 @@ def test_json_is_all_that_stdout_carries(t2s: Command, models: Models) -> None:
     assert document["format_rate"]["value"] == pytest.approx(5 / 6)
     assert document["no_target_accuracy"]["value"] == 0.5
     assert "listed/9: no image" in err
-    assert "evaluate listed/test: 7 samples" in err
+    assert "evaluate listed/test: 0 of 7 samples" in err
 
 
 def test_everything_is_written_to_out(t2s: Command, models: Models, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The public surface: a finished run, read from Python."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import dask.array
 import numpy as np
@@ -29,6 +31,14 @@ def test_nothing_else_is_public_and_nothing_heavy_is_imported() -> None:
     code = f"import sys, pipeline; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_member_is_documented_and_typed() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/python.md").read_text(encoding="utf-8")
+    members = {name for name in (*dir(FinishedRun), *FinishedRun.__dataclass_fields__) if not name.startswith("_")}
+    assert {name for name in members if not re.search(rf"\| .*`{name}(\(.*)?`.* \|", page)} == set()
+    methods = [getattr(FinishedRun, name) for name in members if callable(getattr(FinishedRun, name, None))]
+    assert all("return" in get_type_hints(method) for method in (*methods, open_run))
 
 
 def test_features_are_those_of_all_queries(finished: FinishedRun) -> None:

@@ -94,3 +94,15 @@ def test_the_main_process_alone_writes_curves(tmp_path: Path, main: bool) -> Non
     curves.on_log(arguments, state, TrainerControl(), {"reward": 1.0})
     curves.on_save(arguments, state, TrainerControl())
     assert (tmp_path / "curves.parquet").exists() == main
+
+
+def test_a_line_now_and_then_says_how_far_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    curves = Curves(tmp_path)
+    with caplog.at_level("INFO", logger="t2s_core.training"):
+        for step in range(1, 31):
+            state = TrainerState(global_step=step, max_steps=100, is_world_process_zero=True)
+            curves.on_log(None, state, TrainerControl(), {"reward": 0.5, "step_time": 60.0})  # type: ignore[arg-type]
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        f"step {step} of 100" for step in (1, 2, 5, 10, 20, 30)
+    ]
+    assert caplog.messages[-1] == "step 30 of 100: reward 0.5, s a step 60, about 1:10:00 left"
