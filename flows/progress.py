@@ -1,10 +1,8 @@
 """Progress bars for a person at a terminal; plain lines for a log file."""
 
-import logging
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -20,10 +18,9 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from flows.voice import say, wants_records
 from pipeline.metrics import show_steps
 from pipeline.progress import Advance, Progress
-
-log = logging.getLogger(__name__)
 
 _UNITS = {
     "look": "tile-queries",
@@ -41,11 +38,8 @@ def progress_for() -> Iterator[Progress]:
 
     Where logs are JSON, lines are records of them.
     """
-    if os.environ.get("T2S_LOG") == "json":
-        yield _Counted(_Lines(log.info))
-        return
-    if not sys.stderr.isatty():
-        yield _Counted(_Lines(_print))
+    if wants_records() or not sys.stderr.isatty():
+        yield _Counted(_Lines())
         return
     console = Console(stderr=True)
     columns = (
@@ -97,13 +91,10 @@ class _Bars:
 
 
 class _Lines:
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
     def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
         name = f"{stage} {scene_id}"
         found = f", {done} of them done already" if done else ""
-        self.note(f"{name}: {total} {_UNITS[stage]}{found}")
+        say(f"{name}: {total} {_UNITS[stage]}{found}", stage=stage, scene=scene_id)
         said_s = time.monotonic()
 
         def advance(steps: int) -> None:
@@ -111,16 +102,12 @@ class _Lines:
             done += steps
             if time.monotonic() - said_s >= _LINE_EVERY_S:
                 said_s = time.monotonic()
-                self.note(f"{name}: {done} of {total}")
+                say(f"{name}: {done} of {total}", stage=stage, scene=scene_id)
 
         return advance
 
     def note(self, message: str) -> None:
-        self._say(message)
-
-
-def _print(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)  # noqa: T201 -- this is the terminal's module
+        say(message)
 
 
 class _Counted:

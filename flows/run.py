@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.progress import Both, progress_for
 from flows.request import RunRequest
+from flows.telemetry import take_over
 from flows.workers import WorkersOnDemand
 from pipeline.conduct import DIRECT, Stages
 from pipeline.estimate import measured
@@ -57,6 +58,7 @@ def run_prepared(
 ) -> Outcome:
     """The same for a spec whose inputs were looked at already. `watch` is told too how far the run is."""
     book = rate_book(settings.cluster, settings.device)
+    take_over()
     with WorkersOnDemand(settings.cluster, settings.workers, settings.device) as workers, progress_for() as progress:
         outcome = run_region(
             prepared,

@@ -66,31 +66,49 @@ def main() -> None:
 
         return store_errors()
 
-    def said(text: str) -> str:
-        from flows.secrets import secrets
-        from pipeline.redaction import redacted
-
-        return redacted(text, secrets())
-
     try:
-        app()
+        _run()
     except BadInput as error:
+        from flows.voice import say
+
         for problem in error.problems:
-            print(f"error: {said(problem)}", file=sys.stderr)  # noqa: T201 -- the command's own voice
+            say(problem, "error")
         sys.exit(2)
     except MachineFault as error:
-        print(f"failed: {said(str(error))}", file=sys.stderr)  # noqa: T201
+        from flows.voice import say
+
+        say(str(error), "failed")
         sys.exit(1)
     except store_errors() as error:
+        from flows.voice import say
         from pipeline.texts import one_line
 
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        way_out = "what was finished is kept, the same command goes on from there"
-        print(f"failed: {said(reason)}; {way_out}", file=sys.stderr)  # noqa: T201
+        say(f"{type(error).__name__}: {one_line(error)}; {_GOES_ON}", "failed")
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)  # noqa: T201
+        from flows.voice import say
+
+        say(f"interrupted; {_GOES_ON}")
         sys.exit(130)
+
+
+def _run() -> None:
+    if os.environ.get("T2S_LOG") != "json":
+        app()
+        return
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:  # an option that there is not; Typer's own page is for people
+        from flows.telemetry import start
+        from flows.voice import say
+
+        start()
+        say(error.format_message(), "error")
+        sys.exit(error.exit_code)
+    sys.exit(code or 0)
+
+
+_GOES_ON = "what was finished is kept, the same command goes on from there"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
+from flows.voice import say, wants_records
 
 if TYPE_CHECKING:
     from pipeline.progress import Advance, Progress
@@ -21,7 +21,7 @@ def bar(unit: str | None = None) -> Iterator["Progress"]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+    with Progress(*columns, console=Console(stderr=True), disable=wants_records() or not sys.stderr.isatty()) as bars:
         yield _Bar(bars, unit)
 
 
@@ -31,9 +31,9 @@ class _Bar:
 
     def start(self, stage: str, scene_id: str, total: int, done: int) -> "Advance":
         if self._unit is not None:
-            typer.echo(f"{stage} {scene_id}: {total} {self._unit}", err=True)
+            say(f"{stage} {scene_id}: {total} {self._unit}", stage=stage, scene=scene_id)
         task = self._bars.add_task(f"{stage} {scene_id[:32]}", total=total, completed=done)
         return lambda steps: self._bars.advance(task, steps)
 
     def note(self, message: str) -> None:
-        typer.echo(message, err=True)
+        say(message)

@@ -10,6 +10,7 @@ import typer
 
 from flows.cli import options as o
 from flows.cli.bar import bar
+from flows.voice import say
 
 DATASETS = "world, world-haze, earthreason, rrsisd, refsegrs, risbench or curated"
 AXES = ("prompt-kind", "segmenter")
@@ -64,9 +65,9 @@ def evaluate(
     with bar("samples") as progress:
         document = run_evaluation(spec, out, device=device, progress=progress)
     for line in document["bad"][:_MAX_BAD_LINES]:
-        typer.echo(f"not scored: {line}", err=True)
+        say(f"not scored: {line}")
     if document["n_bad"] > _MAX_BAD_LINES:
-        typer.echo(f"not scored: {document['n_bad'] - _MAX_BAD_LINES} more", err=True)
+        say(f"not scored: {document['n_bad'] - _MAX_BAD_LINES} more")
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
     else:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli import options as o
+from flows.voice import say
 
 
 def latest(
@@ -29,4 +30,4 @@ def latest(
     if as_json:
         sys.stdout.write(json.dumps({"href": out, "rows": n}) + "\n")
     else:
-        typer.echo(f"{n} rows in {out}", err=True)
+        say(f"{n} rows in {out}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli import options as o
+from flows.voice import say
 
 
 def restitch(
@@ -56,7 +57,7 @@ def restitch(
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
-        typer.echo(summary(outcome, out), err=True)
+        say(summary(outcome, out))
     raise typer.Exit(EXIT_CODES[outcome.status.value])
 
 

@@ -11,6 +11,7 @@ import typer
 from flows.cli import options as o
 from flows.cli.requested import takes_request
 from flows.request import Orchestrator, RunRequest
+from flows.voice import say
 
 if TYPE_CHECKING:
     from pipeline.prepare import Prepared
@@ -49,15 +50,15 @@ def segment(
     if looked.prepared is None:
         raise BadInput(*(str(p) for p in looked.problems))
     for problem in looked.prepared.skipped:
-        _say(f"skipped: {problem}")
+        say(f"skipped: {problem}")
     for line in said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px):
-        _say(line)
-    _say(_expectation(looked.prepared, asked))
+        say(line)
+    say(_expectation(looked.prepared, asked))
     outcome = run(looked.prepared, asked)
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
-        _say(summary(outcome, looked.prepared.store.url))
+        say(summary(outcome, looked.prepared.store.url))
     if looked.prepared.samples is not None:
         _show_sample(looked.prepared)
     raise typer.Exit(EXIT_CODES[outcome.status.value])
@@ -67,7 +68,7 @@ def _show_sample(prepared: "Prepared") -> None:
     """Who sits before it sees its report at once."""
     from pipeline.report import NAME
 
-    _say("what the sample computed is kept for the whole run: the same command without --sample goes on from it")
+    say("what the sample computed is kept for the whole run: the same command without --sample goes on from it")
     if prepared.store.is_local and sys.stdout.isatty():
         typer.launch(prepared.store.path(NAME))
 
@@ -89,7 +90,7 @@ def run(prepared: "Prepared", asked: RunRequest) -> "Outcome":
     if orchestrator is Orchestrator.AUTO:
         orchestrator = Orchestrator.PREFECT if _prefect_api_is_configured() else Orchestrator.DIRECT
         if orchestrator is Orchestrator.DIRECT:
-            _say("no Prefect API is configured: running directly (--orchestrator prefect starts a temporary server)")
+            say("no Prefect API is configured: running directly (--orchestrator prefect starts a temporary server)")
     if orchestrator is Orchestrator.PREFECT:
         return _through_prefect(prepared, asked)
     from flows.run import run_prepared, settings_of
@@ -148,7 +149,3 @@ def _prefect_api_is_configured() -> bool:
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url is not None
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
