@@ -95,8 +95,8 @@ def test_the_command_runs_on_pods_that_come_with_the_work(
     assert command.wait(240) == 0, command.said + api.said()
     eventually(lambda: nothing_is_left(api))
     assert {group.partition("-")[2].partition("-")[2] for group in api.most} >= {"default", "gpu"}
-    spec = spec_of(make_models(tmp_path), *region.scenes, queries=[WATER], batch_tiles=8)
-    run(spec, tmp_path / "here")
+    spec = spec_of(make_models(tmp_path), *region.scenes, queries=[WATER])
+    run(spec.model_copy(update={"batch_tiles": 8}), tmp_path / "here")
     assert results(tmp_path / "pods") == results(tmp_path / "here")
 
 
