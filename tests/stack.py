@@ -151,7 +151,7 @@ def stack(folder: Path) -> Iterator[Stack]:
     bucket = "s3://stack"
     instead = {
         "4200": str(prefect_port), "8786": str(dask_port), "PLACE=$PWD/out/demo": f"PLACE={bucket}",
-        "[the lake]": "[where are vehicles parked?]",  # of which such small scenes have some
+        "[the lake]": '["where are vehicles parked?"]',  # of which such small scenes have some
     }  # fmt: skip
     made = Stack(folder, bucket, f"tcp://127.0.0.1:{dask_port}", instead)
     with pytest.MonkeyPatch.context() as patch, _webhook(made.told) as webhook:

@@ -109,7 +109,7 @@ def test_readme_leads_from_a_bucket_to_a_bucket_by_schedule(running: Stack) -> N
                   "--memory-limit", 0, "--local-directory", running.folder / "gpu", "--resources", "GPU=1")  # fmt: skip
     put(f"scenes/{third}.tif", drawn.read(f"scenes/{third}.tif"))
     put("scenes/torn.tif", b"no raster")
-    run_yaml.write_text(run_yaml.read_text().replace("parked?]", "parked?, the lake]"))
+    run_yaml.write_text(run_yaml.read_text().replace('parked?"]', 'parked?", the lake]'))
     running.follow(news)
     (second_id,) = running.wait_for(
         "a run by the event", lambda: set(running.runs_of("segment-region")) - {first.id} or None
