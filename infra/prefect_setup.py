@@ -22,6 +22,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
+from prefect.types import SecretDict
 
 _PATIENCE_S = 120.0
 """How long a server may take to start."""
@@ -83,7 +84,9 @@ async def _notify(client: PrefectClient, webhook: str) -> None:
         name="t2s",
         url="{{url}}",
         json_data={"text": "{{subject}}\n{{body}}"},
-        secrets={"url": webhook},  # whoever knows the address of a webhook may post there
+        headers=None,
+        cookies=None,
+        secrets=SecretDict({"url": webhook}),  # whoever knows the address of a webhook may post there
     )
     block_id: UUID = await block.save("t2s", overwrite=True)
     for automation in yaml.safe_load(_AUTOMATIONS.read_text(encoding="utf-8"))["automations"]:

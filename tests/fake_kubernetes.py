@@ -433,7 +433,8 @@ class Kubernetes:
                 if process.running is not None and process.running.poll() is None:
                     _end(process.running)
         for uid, (key, pod) in alive.items():
-            await self._node(pods, key, self.processes.get(uid) or self._placed(uid, pod))
+            if key in self.objects:  # somebody may have deleted it while the probe of another was asked
+                await self._node(pods, key, self.processes.get(uid) or self._placed(uid, pod))
         groups = [p.pod["metadata"]["name"].rpartition("-worker-")[0] for p in self.processes.values()]
         for group in groups:
             self.most[group] = max(self.most.get(group, 0), groups.count(group))
@@ -466,7 +467,7 @@ class Kubernetes:
             "conditions": [{"type": it, "status": str(is_ready)} for it in ("Ready", "ContainersReady")],
             "containerStatuses": [{**of_container, "restartCount": max(0, process.starts - 1)}],
         }
-        if key in self.objects:  # somebody may have deleted it while its probe was asked
+        if key in self.objects:
             self.change(pods, key, {**copy.deepcopy(self.objects[key]), "status": status})
 
     def _start(self, namespace: str, container: Object, process: Process) -> None:

@@ -91,7 +91,8 @@ def test_the_command_runs_on_pods_that_come_with_the_work(
     api: Kubernetes, settings: Callable[..., str], tmp_path: Path
 ) -> None:
     region = Region.drawn(tmp_path)
-    command = start(region.arguments(tmp_path / "pods", "--cluster", settings(), "--device", "auto"), tmp_path / "log")
+    cluster = settings(**{"maximum: 2": "maximum: 1"})
+    command = start(region.arguments(tmp_path / "pods", "--cluster", cluster, "--device", "auto"), tmp_path / "log")
     assert command.wait(240) == 0, command.said + api.said()
     eventually(lambda: nothing_is_left(api))
     assert {group.partition("-")[2].partition("-")[2] for group in api.most} >= {"default", "gpu"}

@@ -167,12 +167,11 @@ def records_beside_prefect(log: str) -> None:
 
 def test_prefect_s_own_logs_are_records_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("T2S_LOG", "json")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(Path(__file__).parent), *sys.path])
-        done = subprocess.run(
-            [sys.executable, "-c", f"import test_telemetry as t; t.records_beside_prefect({str(tmp_path / 'log')!r})"],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, check=False, capture_output=True,
-        )  # fmt: skip
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path]))
+    done = subprocess.run(
+        [sys.executable, "-c", f"import test_telemetry as t; t.records_beside_prefect({str(tmp_path / 'log')!r})"],
+        env={**os.environ, "PYTHONPATH": path}, check=False, capture_output=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     said = [json.loads(line)["message"] for line in (tmp_path / "log").read_text().splitlines()]
     assert said == ["it fell", "it goes on"]
