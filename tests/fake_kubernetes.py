@@ -152,6 +152,11 @@ class Kubernetes:
         [kind] = [it for it in self.kinds.values() if it.plural == plural]
         self.loop.call_soon_threadsafe(self.add, kind, self.namespace, body)
 
+    def take(self, plural: str, name: str) -> None:
+        """Delete it, as somebody else does."""
+        [kind] = [it for it in self.kinds.values() if it.plural == plural]
+        self.loop.call_soon_threadsafe(self.remove, kind, (plural, self.namespace, name))
+
     def said(self) -> str:
         """The end of what everybody said."""
         return "\n".join(f"== {p.name}\n{p.read_text()[-3000:]}" for p in sorted(self.folder.glob("*.log")))

@@ -155,6 +155,26 @@ def test_what_cannot_start_is_told_in_time_and_leaves_nothing(
         pytest.fail("it was taken")
 
 
+def test_pods_that_cannot_start_end_the_run_and_what_could_not_be_deleted_is_named(
+    api: Kubernetes,
+    settings: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("infra.kubernetes_workers._STUCK_S", 0)
+    monkeypatch.setattr("infra.kubernetes_workers._LOOK_EVERY_S", 0.5)
+    with cluster_for(settings(**{"env: {": "gpu_image: no/such:1\nenv: {"})) as found:
+        workers = DaskWorkers(found.client, patience_s=60, on_gpus=True, want=found.want, check=found.check)
+        with pytest.raises(ClusterProblem, match=r"^no gpu pod can start: ImagePullBackOff: Back-off pulling image"):
+            list(workers.map(where, [0], models=True))
+        [name] = api.of("daskclusters")
+        api.down = True
+    api.down = False
+    [left] = [record.getMessage() for record in caplog.records if "could not be deleted" in record.getMessage()]
+    assert left.endswith(f"delete it: kubectl --namespace t2s delete daskcluster {name}")
+    api.take("daskclusters", name)
+
+
 def test_a_scheduler_that_takes_too_long_is_given_up(api: Kubernetes, settings: Callable[..., str]) -> None:
     waits = r"^its scheduler was not ready within 1 s: (its pod is \w+|it has no pod; does the Dask operator run\?)$"
     with pytest.raises(ClusterProblem, match=waits), cluster_for(settings(**{"wait_s: 120": "wait_s: 1"})):
