@@ -68,7 +68,8 @@ class KubernetesWorkers:
 
     def __init__(self, settings: KubernetesSettings) -> None:
         """Creates the DaskCluster and waits for its scheduler. Raises `ClusterProblem`."""
-        self._sizes: dict[PoolName, int] = dict.fromkeys(settings.pods, 0)
+        self._asked: dict[PoolName, int] = dict.fromkeys(settings.pods, 0)
+        self._sizes: dict[PoolName, int] = dict.fromkeys(settings.pods, 0)  # Deployments, once the operator is done
         self._starts = {pool: _Starts(f"{pool} pod") for pool in settings.pods}
         name = f"{settings.name}-{uuid4().hex[:6]}"
         with _as_problem():
@@ -105,7 +106,7 @@ class KubernetesWorkers:
 
     async def _scale(self, pool: PoolName, n: int) -> None:
         async with asyncio.timeout(_ANSWER_S):
-            if n != self._sizes[pool]:
+            if (n, n) != (self._asked[pool], self._sizes[pool]):
                 await self._resize(pool, n)
             if self._sizes[pool]:
                 await self._starts[pool].look(self.cluster.namespace, self._selector(pool))
@@ -124,9 +125,13 @@ class KubernetesWorkers:
             # The operator compares the number that is wanted with that of Deployments: it will find nothing to do.
             for name in await self._retired(list(by_name), len(by_name) - n):
                 await by_name[name].delete()
-        group = await DaskWorkerGroup.get(self._group(pool), namespace=self.cluster.namespace)
+                self._sizes[pool] -= 1
+        try:
+            group = await DaskWorkerGroup.get(self._group(pool), namespace=self.cluster.namespace)
+        except kr8s.NotFoundError:
+            return  # the operator has not made it yet; likewise
         await group.scale(n)
-        self._sizes[pool] = n
+        self._asked[pool] = self._sizes[pool] = n
 
     async def _retired(self, names: list[str], n: int) -> list[str]:
         """Those of `names` that shall go; they take no more work. A worker has the name of its Deployment."""

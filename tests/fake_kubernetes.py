@@ -115,7 +115,8 @@ class Kubernetes:
     most: dict[str, int] = field(default_factory=dict)
     """The most pods there ever were at the same time, by what their names begin with up to `-worker-`."""
     down: bool = False
-    """Whether every request of somebody else than the operator is answered by 503."""
+    """Whether what somebody else than the operator asks of Dask's resources and Deployments is answered by 503. Ports are
+    forwarded all the same: without that nobody outside of a cluster reaches a scheduler."""
     namespace: str = "t2s"
     """Of that Role."""
     missing: set[str] = field(default_factory=set)
@@ -242,8 +243,6 @@ class Kubernetes:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         is_operator = request.headers.get("Authorization") == f"Bearer {OPERATOR}"
-        if self.down and not is_operator:
-            raise Refused(503, "ServiceUnavailable", "the server is currently unable to handle the request")
         base, *parts = request.path.strip("/").split("/")
         if base == "version":
             return web.json_response({"major": "1", "minor": "33", "gitVersion": "v1.33.1"})
@@ -255,6 +254,8 @@ class Kubernetes:
         if len(parts) < 3:
             return web.json_response(self._discovered(parts))
         kind, key, sub = self._named(parts)
+        if self.down and kind.group and not is_operator:
+            raise Refused(503, "ServiceUnavailable", "the server is currently unable to handle the request")
         if not is_operator:
             self._check(request, kind, key[1], f"{key[0]}/{sub}" if sub else key[0], has_name=bool(key[2]))
         return await self._of_kind(request, kind, key, sub)

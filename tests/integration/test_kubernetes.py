@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def of_workers(api: Kubernetes, group: str = "") -> list[str]:
 def test_the_command_runs_on_pods_that_come_with_the_work(
     api: Kubernetes, settings: Callable[..., str], tmp_path: Path
 ) -> None:
-    region = Region.drawn(tmp_path)
+    drawn = Region.drawn(tmp_path)
+    region = replace(drawn, scenes=drawn.scenes[:1])
     cluster = settings(**{"maximum: 2": "maximum: 1"})
     command = start(region.arguments(tmp_path / "pods", "--cluster", cluster, "--device", "auto"), tmp_path / "log")
     assert command.wait(240) == 0, command.said + api.said()
