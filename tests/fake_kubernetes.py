@@ -115,7 +115,7 @@ class Kubernetes:
     most: dict[str, int] = field(default_factory=dict)
     """The most pods there ever were at the same time, by what their names begin with up to `-worker-`."""
     down: bool = False
-    """Whether what somebody else than the operator asks of Dask's resources and Deployments is answered by 503. Ports are
+    """Whether who is not the operator is answered by 503 when asking for Dask's resources and Deployments. Ports are
     forwarded all the same: without that nobody outside of a cluster reaches a scheduler."""
     namespace: str = "t2s"
     """Of that Role."""

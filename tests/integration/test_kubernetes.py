@@ -153,6 +153,7 @@ def test_what_cannot_start_is_told_in_time_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("infra.kubernetes_workers._STUCK_S", 0)
+    monkeypatch.setattr("infra.kubernetes_workers._LOOK_EVERY_S", 0.5)
     with pytest.raises(ClusterProblem, match=told), cluster_for(settings(**setting)):
         pytest.fail("it was taken")
 
@@ -177,10 +178,16 @@ def test_pods_that_cannot_start_end_the_run_and_what_could_not_be_deleted_is_nam
     api.take("daskclusters", name)
 
 
-def test_a_scheduler_that_takes_too_long_is_given_up(api: Kubernetes, settings: Callable[..., str]) -> None:
-    waits = r"^its scheduler was not ready within 1 s: (its pod is \w+|it has no pod; does the Dask operator run\?)$"
-    with pytest.raises(ClusterProblem, match=waits), cluster_for(settings(**{"wait_s: 120": "wait_s: 1"})):
-        pytest.fail("it was taken")
+def test_a_cluster_that_nobody_acts_on_is_given_up(
+    settings: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with kubernetes(tmp_path) as alone:
+        alone.granted += role()
+        monkeypatch.setenv("KUBECONFIG", str(config(alone, "t2s", "t2s")))
+        told = r"^its scheduler was not ready within 2 s: it has no pod; does the Dask operator run\?$"
+        with pytest.raises(ClusterProblem, match=told), cluster_for(settings(**{"wait_s: 120": "wait_s: 2"})):
+            pytest.fail("it was taken")
+        assert nothing_is_left(alone)
 
 
 def test_an_api_that_knows_no_operator_or_is_not_there_is_told_in_a_line(
