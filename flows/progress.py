@@ -1,7 +1,5 @@
 """Progress of a command on stderr: bars for a person at a terminal, plain lines for a log file."""
 
-import logging
-import os
 import sys
 import threading
 import time
@@ -17,10 +15,9 @@ from rich.table import Column
 from rich.text import Text
 
 from flows.tally import Part, Tally, duration
+from flows.voice import say, wants_records
 from pipeline.metrics import show_steps
 from pipeline.progress import Advance, Progress
-
-log = logging.getLogger(__name__)
 
 _FIRST_EVERY_S, _SHARE, _LAST_EVERY_S = 15.0, 0.05, 300.0
 """Seconds between two lines of a log: as much of the time so far, between these two. Ten hours are 180 lines."""
@@ -36,12 +33,12 @@ def progress_for() -> Iterator[Progress]:
     At the end a line says what each stage did. Where logs are JSON, lines are records of them.
     """
     console = Console(stderr=True)
-    if os.environ.get("T2S_LOG") == "json":
-        shown: _Lines | _Bars = _Lines(log.info)
+    if wants_records():
+        shown: _Lines | _Bars = _Lines(say)
     elif sys.stderr.isatty() and console.is_interactive:
         shown = _Bars(console)
     else:
-        shown = _Lines(_print_with_time)
+        shown = _Lines(_say_with_time)
     try:
         yield _Counted(shown)
     finally:
@@ -215,8 +212,8 @@ def _shortened(name: str) -> str:
     return f"{name[:half]}…{name[-(_NAME_WIDTH - 1 - half) :]}"
 
 
-def _print_with_time(message: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), message, file=sys.stderr, flush=True)  # noqa: T201 -- the log's own line
+def _say_with_time(message: str) -> None:
+    say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
 
 class _Counted:

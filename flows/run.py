@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.progress import Both, progress_for
 from flows.request import RunRequest
-from flows.workers import WorkersOnDemand
+from flows.telemetry import take_over
+from flows.workers import WorkersOnDemand, cluster_problems
 from pipeline.conduct import DIRECT, Stages
 from pipeline.estimate import measured
 from pipeline.prepare import Prepared, prepare
@@ -18,6 +19,7 @@ from pipeline.sample import FOLDER as SAMPLE
 from pipeline.sample import keep
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
+from t2s_core.errors import BadInput
 
 
 class RunSettings(BaseModel):
@@ -49,6 +51,8 @@ def run(spec: RunSpec, out: str, settings: RunSettings, stages: Stages = DIRECT)
 
     Raises `BadInput` on input that cannot work.
     """
+    if problems := cluster_problems(settings.cluster, settings.device):
+        raise BadInput(*map(str, problems))
     return run_prepared(prepare(spec, out), settings, stages)
 
 
@@ -57,6 +61,7 @@ def run_prepared(
 ) -> Outcome:
     """The same for a spec whose inputs were looked at already. `watch` is told too how far the run is."""
     book = rate_book(settings.cluster, settings.device)
+    take_over()
     with WorkersOnDemand(settings.cluster, settings.workers, settings.device) as workers, progress_for() as progress:
         outcome = run_region(
             prepared,

@@ -93,13 +93,19 @@ def spec_of(request: RunRequest) -> tuple[RunSpec, list[Problem]]:
 
 
 def look_at(read: Read) -> "Looked":
-    """Everything that is wrong with a request and what it names. Reads headers only; loads and writes nothing."""
+    """Everything that is wrong with a request and what it names. Reads headers only; loads and writes nothing.
+
+    Where it could be carried out nowhere, or on no such cluster, its scenes are not looked at.
+    """
+    from flows.workers import cluster_problems
     from pipeline.prepare import Looked, look
 
     spec, of_queries = spec_of(read.request)
+    unplaced = cluster_problems(read.request.cluster, read.request.device)
     if read.request.out is None:
-        nowhere = Problem("--out", "names no place for what the run makes; give a directory or a URL.")
-        return Looked(None, [*read.problems, *of_queries, nowhere])
+        unplaced.append(Problem("--out", "names no place for what the run makes; give a directory or a URL."))
+    if read.request.out is None or unplaced:
+        return Looked(None, [*read.problems, *of_queries, *unplaced])
     # a sample is a run of its own, within the directory of the whole one
     out = read.request.out if spec.sample_tiles is None else f"{read.request.out.rstrip('/')}/{SAMPLE}"
     return look(spec, out, earlier=[*of_queries, *read.problems])

@@ -4,7 +4,10 @@
 at `http://HOST:PORT/metrics`, on loopback where no host is named; workers show theirs on Dask's own endpoint.
 """
 
+import logging
 import os
+import sys
+from types import TracebackType
 from typing import Any
 
 from distributed import Client, WorkerPlugin
@@ -13,19 +16,30 @@ from flows.secrets import secrets
 from pipeline.logs import log_json
 from t2s_core.errors import BadInput
 
+log = logging.getLogger(__name__)
+
 
 def start() -> None:
     """Raises `BadInput` where the environment asks for what is not there."""
     if _wants_json():
         log_json(secrets=secrets())
+        logging.captureWarnings(capture=True)
+        sys.excepthook = _logged
     asked = os.environ.get("T2S_METRICS")
     if asked:
         _serve(asked)
 
 
+def take_over() -> None:
+    """Again, once libraries are imported that set up logs of their own: Prefect, distributed."""
+    if _wants_json():
+        log_json(secrets=secrets())
+
+
 def watch(client: Client) -> None:
     """Workers of a cluster log as this process does, those that join later too."""
     if _wants_json():
+        take_over()
         client.register_plugin(WorkerLogs(), name="t2s-logs")
 
 
@@ -44,6 +58,11 @@ def _wants_json() -> bool:
     if asked not in {"", "json"}:
         raise BadInput(f"T2S_LOG={asked!r} is no kind of log; use json, or leave it out")
     return asked == "json"
+
+
+def _logged(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Of what nobody caught: a fault of ours."""
+    log.critical("ended by a fault of its own: %s", kind.__name__, exc_info=(kind, error, trace))
 
 
 def _serve(asked: str) -> None:

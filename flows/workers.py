@@ -9,7 +9,8 @@ from typing import Self, TypeVar
 
 from flows.telemetry import watch
 from infra.checks import ClusterProblem
-from infra.cluster import cluster_for
+from infra.cluster import check_cluster, cluster_for
+from pipeline.scenes import Problem
 from pipeline.work import DaskWorkers
 from t2s_core.errors import BadInput
 
@@ -17,11 +18,25 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+def cluster_problems(cluster: str, device: str) -> list[Problem]:
+    """What is wrong with a cluster as it is asked for: its spelling, its file of settings. Nothing is started."""
+    try:
+        check_cluster(cluster, device=device)
+    except ClusterProblem as problem:
+        return [Problem(f"--cluster {cluster}", str(problem))]
+    return []
+
+
 class WorkersOnDemand:
     """`pipeline.work.Workers` on a cluster that is opened by the first item and closed with the context."""
 
     def __init__(self, cluster: str, n_workers: int | None, device: str = "cpu") -> None:
-        """See `infra.cluster.cluster_for`; `device` is where models shall run, if any do."""
+        """See `infra.cluster.cluster_for`; `device` is where models shall run, if any do.
+
+        Raises `BadInput` for what is wrong with the cluster as it is asked for, whether or not there will be work.
+        """
+        if problems := cluster_problems(cluster, device):
+            raise BadInput(*map(str, problems))
         self._cluster, self._n_workers, self._device = cluster, n_workers, device
         self._stack = ExitStack()
         self._workers: DaskWorkers | None = None

@@ -8,13 +8,13 @@
 """
 
 import logging
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from infra.checks import ClusterProblem, check_gpus, check_threads, check_versions, workers_of
+from infra.checks import ClusterProblem, check_gpus, check_threads, check_versions, extra, workers_of
 from infra.pools import Pool, PoolName, Scaler
 
 LOCAL, LOCAL_GPU, SLURM, KUBERNETES = "local", "local-gpu", "slurm", "kubernetes"
@@ -49,22 +49,57 @@ def cluster_for(cluster: str = LOCAL, *, n_workers: int | None = None, device: s
 
     Raises `ClusterProblem`, in a line, for whatever cannot work: before any task, never by waiting for it.
     """
+    opening = _opening(cluster, n_workers, device)
     # A lost scheduler is our caller's to report, in a line; Dask's own account of it is pages long.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with ExitStack() as stack:
-        kind, _, file = cluster.partition(":")
-        if cluster == LOCAL:
-            yield _local(stack, n_workers)
-        elif cluster == LOCAL_GPU:
-            yield _local_gpus(stack, n_workers, device)
-        elif cluster.startswith(("tcp://", "tls://")):
-            yield _somewhere(stack, cluster, device)
-        elif kind == SLURM and file:
-            yield _slurm(stack, file, device)
-        elif kind == KUBERNETES and file:
-            yield _kubernetes(stack, file, device)
-        else:
-            raise ClusterProblem(f"there is no such kind of cluster; use {SPELLINGS}")
+        yield opening(stack)
+
+
+def check_cluster(cluster: str, *, device: str = "auto") -> None:
+    """Raise `ClusterProblem` for what is wrong with a cluster as it is asked for. Starts nothing and asks nobody."""
+    _opening(cluster, None, device)
+
+
+def _opening(cluster: str, n_workers: int | None, device: str) -> Callable[[ExitStack], Cluster]:
+    """Opens the cluster, for which all is there on this side."""
+    kind, _, file = cluster.partition(":")
+    if cluster == LOCAL:
+        return lambda stack: _local(stack, n_workers)
+    if cluster == LOCAL_GPU:
+        if device == "cpu":
+            raise ClusterProblem("--device cpu needs no GPUs; use --cluster local")
+        return lambda stack: _local_gpus(stack, n_workers)
+    if cluster.startswith(("tcp://", "tls://")):
+        _check_address(cluster)
+        return lambda stack: _somewhere(stack, cluster, device)
+    if kind == SLURM and file:
+        return _slurm(file, device)
+    if kind == KUBERNETES and file:
+        return _kubernetes(file, device)
+    raise ClusterProblem(f"there is no such kind of cluster; use {SPELLINGS}")
+
+
+def _check_address(address: str) -> None:
+    parts = urlsplit(address)
+    try:
+        is_whole = parts.hostname and parts.port is not None and not parts.path.strip("/")
+    except ValueError:  # of a port that is none
+        is_whole = False
+    if not is_whole:
+        raise ClusterProblem(f"that is no address of a scheduler; write e.g. {parts.scheme}://head:8786")
+    if parts.scheme == "tls":
+        from distributed.security import Security
+
+        try:
+            certificate = Security().get_connection_args("client")["ssl_context"]
+        except OSError as error:  # of a file, or of what is in it
+            raise ClusterProblem(f"the certificates that Dask's configuration names cannot be used: {error}") from error
+        if certificate is None:
+            raise ClusterProblem(
+                "this side has no certificate; set distributed.comm.tls.ca-file and .client.cert and .key in Dask's "
+                "configuration"
+            )
 
 
 def _client(stack: ExitStack, cluster: Any, **options: Any) -> Any:  # noqa: ANN401 -- distributed has no types
@@ -82,11 +117,9 @@ def _local(stack: ExitStack, n_workers: int | None) -> Cluster:
     return Cluster(client, on_gpus=False, patience_s=_PATIENCE_S)
 
 
-def _local_gpus(stack: ExitStack, n_workers: int | None, device: str) -> Cluster:
+def _local_gpus(stack: ExitStack, n_workers: int | None) -> Cluster:
     from infra.local import local_gpus
 
-    if device == "cpu":
-        raise ClusterProblem("--device cpu needs no GPUs; use --cluster local")
     client = _client(stack, stack.enter_context(local_gpus(n_workers)))
     return Cluster(client, on_gpus=True, patience_s=_PATIENCE_S)
 
@@ -111,13 +144,6 @@ def _somewhere(stack: ExitStack, address: str, device: str) -> Cluster:
 def _connected(stack: ExitStack, address: str) -> Any:  # noqa: ANN401
     try:
         return _client(stack, address, timeout=_PATIENCE_S)
-    except TypeError as error:  # Dask's, where tls:// has no certificate to show
-        raise ClusterProblem(
-            "this side has no certificate; set distributed.comm.tls.ca-file and .client.cert and .key in Dask's "
-            "configuration"
-        ) from error
-    except (ssl.SSLError, FileNotFoundError) as error:
-        raise ClusterProblem(f"the certificates that Dask's configuration names cannot be used: {error}") from error
     except (OSError, RuntimeError, ValueError) as error:
         told = " ".join(str(error.__cause__ or error).split())
         raise ClusterProblem(f"no scheduler answers there: {told[:300]}") from error
@@ -137,22 +163,25 @@ class _Newcomers:
             self._known |= workers.keys()
 
 
-def _slurm(stack: ExitStack, file: str, device: str) -> Cluster:
+def _slurm(file: str, device: str) -> Callable[[ExitStack], Cluster]:
     from infra.settings import read_settings
     from infra.slurm_jobs import SlurmSettings, slurm
 
     settings = read_settings(file, SlurmSettings)
     on_gpus = _on_gpus(settings.gpu is not None, device, file)
-    return _scaled(stack, slurm(settings), settings, settings.jobs, on_gpus=on_gpus)
+    extra("dask-jobqueue", "slurm")
+    return lambda stack: _scaled(stack, slurm(settings), settings, settings.jobs, on_gpus=on_gpus)
 
 
-def _kubernetes(stack: ExitStack, file: str, device: str) -> Cluster:
-    from infra.kubernetes_pods import KubernetesSettings, kubernetes
+def _kubernetes(file: str, device: str) -> Callable[[ExitStack], Cluster]:
+    from infra.kubernetes_pods import KubernetesSettings
+    from infra.kubernetes_workers import kubernetes
     from infra.settings import read_settings
 
     settings = read_settings(file, KubernetesSettings)
     on_gpus = _on_gpus(settings.gpu is not None, device, file)
-    return _scaled(stack, kubernetes(settings), settings, settings.pods, on_gpus=on_gpus)
+    extra("dask-kubernetes", "kubernetes")
+    return lambda stack: _scaled(stack, kubernetes(settings), settings, settings.pods, on_gpus=on_gpus)
 
 
 def _on_gpus(there_are: bool, device: str, file: str) -> bool:

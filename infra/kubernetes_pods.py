@@ -1,13 +1,9 @@
-"""Workers as Kubernetes pods, of two kinds beside one scheduler, by way of the Dask operator."""
+"""What is asked of Kubernetes: a scheduler, and workers of two kinds beside it, as the Dask operator reads it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
-from uuid import uuid4
 
 from pydantic import Field
 
-from infra.checks import ClusterProblem, extra
 from infra.pools import Pool, PoolName, Strict
 
 _PORTS = (("tcp-comm", 8786), ("http-dashboard", 8787))
@@ -61,6 +57,10 @@ class KubernetesSettings(Strict):
 def cluster_spec(settings: KubernetesSettings, name: str) -> dict[str, Any]:
     """The DaskCluster: a scheduler, and the pool `cpu` as its group of workers, with none yet."""
     scheduler = _container(settings, "scheduler", settings.image, cpu="1", memory="2Gi", ports=_PORTS)
+    # The operator gives a scheduler without a limit of its own one of 300 s, after which it ends; a run may wait longer
+    # for nodes. Should this command die, it is the operator that deletes everything, well before this.
+    idle_s = 600 + int(max(settings.idle_s, settings.wait_s))
+    scheduler["args"] += ["--idle-timeout", f"{2 * idle_s}s"]
     ready = {"httpGet": {"path": "/health", "port": "http-dashboard"}, "periodSeconds": 5, "timeoutSeconds": 10}
     scheduler |= {"readinessProbe": ready, "livenessProbe": {**ready, "initialDelaySeconds": 15, "periodSeconds": 20}}
     named = {"dask.org/cluster-name": name, "dask.org/component": "scheduler"}
@@ -70,8 +70,7 @@ def cluster_spec(settings: KubernetesSettings, name: str) -> dict[str, Any]:
         "kind": "DaskCluster",
         "metadata": {"name": name},
         "spec": {
-            # Should this command die, the pods go once nothing has been asked of the scheduler for this long.
-            "idleTimeout": max(600, int(settings.idle_s)),
+            "idleTimeout": idle_s,
             "scheduler": {
                 "spec": {**_pod(settings), "containers": [scheduler]},
                 "service": {"type": "ClusterIP", "selector": named, "ports": ports},
@@ -131,45 +130,3 @@ def _pod(settings: KubernetesSettings) -> dict[str, Any]:
     if settings.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
     return pod
-
-
-class KubernetesWorkers:
-    """A scheduler of this run's own in a cluster, and pods that come and go."""
-
-    def __init__(self, settings: KubernetesSettings) -> None:
-        """Creates the DaskCluster and waits for its scheduler. Raises `ClusterProblem`."""
-        extra("dask-kubernetes", "kubernetes")
-        import httpx
-        import kr8s
-        from dask_kubernetes.exceptions import SchedulerStartupError
-        from dask_kubernetes.operator import KubeCluster
-
-        self._sizes: dict[PoolName, int] = dict.fromkeys(settings.pods, 0)
-        name = f"{settings.name}-{uuid4().hex[:6]}"
-        try:
-            self.cluster: Any = KubeCluster(
-                custom_cluster_spec=cluster_spec(settings, name),
-                namespace=settings.namespace,
-                resource_timeout=int(settings.wait_s),
-                quiet=True,
-            )
-            if settings.gpu is not None:
-                self.cluster.add_worker_group("gpu", custom_spec=worker_spec(settings, "gpu"))
-        except (httpx.HTTPError, kr8s.APITimeoutError, kr8s.ServerError, kr8s.ConnectionClosedError) as error:
-            raise ClusterProblem(f"the Kubernetes API: {' '.join(str(error).split())[:300]}") from error
-        except (RuntimeError, OSError, ValueError, SchedulerStartupError) as error:
-            raise ClusterProblem(" ".join(str(error).split())[:500]) from error
-
-    def scale(self, pool: PoolName, n: int) -> None:
-        """Bring a pool to `n` pods. The operator retires workers before their pods go, and replaces lost ones."""
-        if n != self._sizes[pool]:
-            self.cluster.scale(n, worker_group="default" if pool == "cpu" else pool)
-            self._sizes[pool] = n
-
-
-@contextmanager
-def kubernetes(settings: KubernetesSettings) -> Iterator[KubernetesWorkers]:
-    """A DaskCluster that is deleted at the end. Raises `ClusterProblem`."""
-    workers = KubernetesWorkers(settings)
-    with workers.cluster:
-        yield workers

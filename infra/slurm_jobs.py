@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from infra.checks import GPU, ClusterProblem, extra
+from infra.checks import GPU, ClusterProblem
 from infra.pools import Pool, PoolName, Strict
 
 _MOST_STILLBORN = 3
@@ -84,8 +84,7 @@ class SlurmWorkers:
     """A scheduler in this process, and jobs that come and go."""
 
     def __init__(self, settings: SlurmSettings) -> None:
-        """Starts the scheduler; submits nothing yet. Raises `ClusterProblem` and `OSError`."""
-        extra("dask-jobqueue", "slurm")
+        """Starts the scheduler; submits nothing yet. Raises `OSError` and `RuntimeError`."""
         from dask_jobqueue.slurm import SLURMCluster, SLURMJob
         from distributed import SchedulerPlugin, Status
 

@@ -66,16 +66,28 @@ class JsonLines(logging.Formatter):
 def log_json(
     stream: TextIO | None = None, *, secrets: Sequence[str] = (), facts: Mapping[str, str] | None = None
 ) -> logging.Handler:
-    """From now on this process logs JSON lines to a stream, stderr by default. Called again, the last call holds."""
+    """From now on this process logs JSON lines to a stream, stderr by default. Called again, the last call holds.
+
+    What other libraries set up to write to a terminal is taken away, as far as they are imported by now.
+    """
     handler = _Json(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonLines(secrets, facts))
     root = logging.getLogger()
-    for earlier in [it for it in root.handlers if isinstance(it, _Json)]:
-        root.removeHandler(earlier)
+    known = [logging.getLogger(name) for name in list(root.manager.loggerDict)]
+    for logger in (root, *known):
+        shown = [it for it in logger.handlers if isinstance(it, _Json) or _is_of_a_terminal(it)]
+        for earlier in shown:
+            logger.removeHandler(earlier)
+            logger.propagate = True  # a logger that showed its records itself kept them from root's handlers
     root.addHandler(handler)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
     return handler
+
+
+def _is_of_a_terminal(handler: logging.Handler) -> bool:
+    streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    return isinstance(handler, logging.StreamHandler) and handler.stream in streams
 
 
 class _Json(logging.StreamHandler[TextIO]):

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.committed import Committed, committed
 from pipeline.features import Provenance, vectorise_scene_query
 from pipeline.first_look import irrelevant_by
+from pipeline.metrics import OF_RUN
 from pipeline.mosaics import Layout
 from pipeline.plan import IsDone, IsIrrelevant, ScenePlan, nothing
 from pipeline.progress import Progress
@@ -24,7 +25,7 @@ from pipeline.storage import Store
 from pipeline.task_sizes import TaskSizes
 from pipeline.tolerance import Tolerance
 from pipeline.work import Workers
-from pipeline.worker import BatchReceipt, SegmentTask, run_batches
+from pipeline.worker import SegmentTask, run_batches
 
 STITCH_VERSION = "4"
 """Raise it when stitching or vectorising changes its results or what these say of themselves: all is made anew then."""
@@ -128,7 +129,8 @@ def _segment(
             tally.computed += n
             tally.n_tokens += receipt.n_tokens
             tally.n_tiles += receipt.n_tiles
-            tally.seconds.update(_worker_seconds(receipt))
+            tally.seconds.update(receipt.seconds())
+            OF_RUN.count(receipt.statuses, receipt.n_tokens, receipt.seconds())
             advance(n)
             context.tolerance.count(receipt.statuses[TileStatus.FAILED.value])
     return tally
@@ -233,15 +235,3 @@ def _tasks(
                 scene_fault=plan.fault,
                 retry_failed=context.retry_failed,
             )
-
-
-def _worker_seconds(receipt: BatchReceipt) -> dict[str, float]:
-    return {
-        "loading": receipt.load_s,
-        "reading": receipt.read_s,
-        "prompting": receipt.prompt_s,
-        "encoding": receipt.encode_s,
-        "decoding": receipt.decode_s,
-        "writing": receipt.write_s,
-        "waiting": receipt.idle_s,
-    }

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.logs import about
-from pipeline.metrics import count_batch
+from pipeline.metrics import OF_WORKER
 from pipeline.model_names import local
 from pipeline.normalise import Stretch
 from pipeline.plan import Ask, Batch, ModelVersions, PlannedTile
@@ -88,6 +88,10 @@ class BatchReceipt:
     wall_s: float
     """Seconds from the end of the task's batch before, idle ones among them. A task's batches add up to the task."""
 
+    def seconds(self) -> dict[str, float]:
+        """By stage, as run.json and metrics have it; stages overlap."""
+        return {name: getattr(self, f"{short}_s") for name, short in _STAGES.items()}
+
 
 def run_batches(task: SegmentTask) -> list[BatchReceipt]:
     """Answer batches and commit each. Unreadable pixels and broken machines become `failed` rows, never silence.
@@ -146,8 +150,8 @@ def _run_open(task: SegmentTask, open_batches: Iterator[Batch]) -> list[BatchRec
 
 
 def _tell(receipt: BatchReceipt) -> None:
-    seconds = {name: getattr(receipt, f"{short}_s") for name, short in _STAGES.items()}
-    count_batch(receipt.statuses, receipt.n_tokens, seconds)
+    seconds = receipt.seconds()
+    OF_WORKER.count(receipt.statuses, receipt.n_tokens, seconds)
     rounded = {name: round(spent, 3) for name, spent in seconds.items()}
     numbers = {"tiles": receipt.n_tiles, "tokens": receipt.n_tokens, **receipt.statuses, "seconds": rounded}
     log.info("batch is committed", extra={"batch": receipt.name, "numbers": numbers})

@@ -1,6 +1,7 @@
-"""A whole stack on loopback, of real processes: object store, Prefect server and worker, Dask scheduler and workers."""
+"""A whole stack on loopback, of real processes: what README starts, an object store, and who is told of failures."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -10,9 +11,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -20,7 +23,6 @@ import pytest
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
-POOL = "t2s-gpu"
 WAIT_S = 240
 """For anything that a busy machine takes long for."""
 
@@ -34,7 +36,13 @@ class Stack:
     """URL."""
     scheduler: str
     """The address of the Dask scheduler."""
+    instead: dict[str, str]
+    """What README's lines say, and what they shall say here."""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    groups: list[int] = field(default_factory=list)
+    """Of processes that README's lines started."""
+    told: list[dict[str, Any]] = field(default_factory=list)
+    """What was posted to the webhook."""
 
     def start(self, name: str, *arguments: object) -> None:
         """A Python module in a process group of its own; what it says goes into `folder`."""
@@ -59,18 +67,27 @@ class Stack:
             time.sleep(0.3)
         raise TimeoutError(f"{what}: not within {WAIT_S} s\n{self.said()}")
 
-    def deploy(self, **environment: str) -> None:
-        """`prefect deploy` of everything in infra/prefect.yaml; nothing runs by the clock."""
-        asked("create_work_pool", POOL, 1)
-        asked("create_work_pool", "t2s-cpu", None)
-        command = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "infra/prefect.yaml"]
-        done = subprocess.run(
-            [sys.executable, "-m", *command], env={**os.environ, **environment}, cwd=ROOT, check=False,
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        for name in ("segment-region", "retrain-nightly"):
-            asked("pause", f"{name}/{name}")
+    def follow(self, script: str) -> None:
+        """A script of README as a reader runs it, but for ports and place. What it starts in the background stays."""
+        for before, after in self.instead.items():
+            script = script.replace(before, after)
+        assert "$PWD/out" not in script
+        desk = self.folder / "desk"
+        if not desk.exists():
+            desk.mkdir()
+            (desk / "infra").symlink_to(ROOT / "infra")
+        name = f"readme-{len(self.groups)}"
+        with (self.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", script], stdout=log, stderr=subprocess.STDOUT, cwd=desk,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        self.groups.append(process.pid)
+        try:
+            code = process.wait(2 * WAIT_S)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"README's script\n{self.said()}") from error
+        assert code == 0, self.said()
 
     def run(self, name: str, parameters: dict[str, Any] | None = None) -> UUID:
         """Start a flow run of a deployment."""
@@ -93,7 +110,6 @@ class Stack:
 def asked(what: str, *arguments: Any) -> Any:
     """One request to the Prefect server."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.client.schemas.filters import (
         ArtifactFilter,
         ArtifactFilterFlowRunId,
@@ -104,10 +120,8 @@ def asked(what: str, *arguments: Any) -> Any:
     async def ask() -> Any:
         async with get_client() as client:
             match what, arguments:
-                case "create_work_pool", (name, limit):
-                    return await client.create_work_pool(
-                        WorkPoolCreate(name=name, type="process", concurrency_limit=limit)
-                    )
+                case "pool", (name,):
+                    return await client.read_work_pool(name)
                 case "read", (flow_run_id,):
                     return await client.read_flow_run(flow_run_id)
                 case "artifacts", (flow_run_id,):
@@ -123,8 +137,6 @@ def asked(what: str, *arguments: Any) -> Any:
 async def _of_deployment(
     client: Any, what: str, deployment: Any, rest: Sequence[Any], of: Any, by_id: Any
 ) -> Awaitable[Any] | Any:
-    if what == "pause":
-        return await client.pause_deployment(deployment.id)
     if what == "run":
         return str((await client.create_flow_run_from_deployment(deployment.id, parameters=rest[0])).id)
     if what == "runs":
@@ -134,35 +146,56 @@ async def _of_deployment(
 
 @contextmanager
 def stack(folder: Path) -> Iterator[Stack]:
-    """Start everything at once, wait until it answers, and end it all."""
+    """A store and a webhook, and the environment for all else; everything ends with it."""
     store_port, prefect_port, dask_port = _free_ports(3)
-    made = Stack(folder, "s3://stack", f"tcp://127.0.0.1:{dask_port}")
-    with pytest.MonkeyPatch.context() as patch:
+    bucket = "s3://stack"
+    instead = {
+        "4200": str(prefect_port), "8786": str(dask_port), "PLACE=$PWD/out/demo": f"PLACE={bucket}",
+        "[the lake]": '["where are vehicles parked?"]',  # of which such small scenes have some
+    }  # fmt: skip
+    made = Stack(folder, bucket, f"tcp://127.0.0.1:{dask_port}", instead)
+    with pytest.MonkeyPatch.context() as patch, _webhook(made.told) as webhook:
         for key, value in {
             "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "never-to-be-seen", "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{store_port}",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{store_port}", "T2S_WEBHOOK": webhook,
             "PREFECT_API_URL": f"http://127.0.0.1:{prefect_port}/api", "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_SERVER_API_PORT": str(prefect_port), "PREFECT_SERVER_UI_ENABLED": "false",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",  # nothing runs by the clock
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_WORKER_QUERY_SECONDS": "1", "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         }.items():  # fmt: skip
             patch.setenv(key, value)
         try:
-            made.start(
-                "prefect", "prefect", "server", "start", "--host", "127.0.0.1", "--port", prefect_port, "--no-ui"
-            )
             made.start("store", "moto.server", "-H", "127.0.0.1", "-p", store_port)
-            made.start("scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", dask_port,
-                       "--no-dashboard")  # fmt: skip
-            for name, resources in (("gpu", ["--resources", "GPU=1"]), ("cpu", [])):
-                made.start(name, "distributed.cli.dask_worker", made.scheduler, "--nthreads", 1, "--no-dashboard",
-                           "--memory-limit", 0, "--local-directory", folder / name, *resources)  # fmt: skip
             made.wait_for("the store", lambda: _answers(os.environ["AWS_ENDPOINT_URL"]))
-            made.wait_for("the Prefect server", lambda: _answers(f"{os.environ['PREFECT_API_URL']}/health"))
             yield made
         finally:
             for process in made.processes.values():
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            for group in made.groups:
+                with suppress(ProcessLookupError):  # nothing of it runs any more
+                    os.killpg(group, signal.SIGKILL)
+
+
+@contextmanager
+def _webhook(told: list[dict[str, Any]]) -> Iterator[str]:
+    """Where notifications are posted to."""
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/hook"
+        server.shutdown()
 
 
 def _free_ports(n: int) -> list[int]:

@@ -43,6 +43,7 @@ app.add_typer(models, rich_help_panel="Teach")
 
 
 _INTERRUPTED = 130
+_GOES_ON = "what was finished is kept, the same command goes on from there"
 _GO_ON = ("demo", "segment", "restitch", "train")
 """Commands that do not repeat what they had finished; the others start anew."""
 
@@ -75,6 +76,7 @@ def _defaults(
 
 def main() -> None:
     """Run the command. A problem that the user can mend is a line each and exit code 2, never a traceback."""
+    from flows.voice import say, wants_records
     from t2s_core.errors import BadInput, MachineFault
 
     def store_errors() -> tuple[type[Exception], ...]:
@@ -82,35 +84,34 @@ def main() -> None:
 
         return store_errors()
 
-    def said(text: str) -> str:
-        from flows.secrets import secrets
-        from pipeline.redaction import redacted
-
-        return redacted(text, secrets())
-
     try:
         code = app(prog_name="t2s", standalone_mode=False)
     except typer.TyperException as error:  # of the command line itself
         if line := _usage_problem(error):
-            print(f"error: {said(line)}", file=sys.stderr)  # noqa: T201
+            from flows.telemetry import start
+
+            if wants_records():  # no command has begun that would have
+                start()
+            say(line, "error")
         sys.exit(error.exit_code)
     except BadInput as error:
         for problem in error.problems:
-            print(f"error: {said(problem)}", file=sys.stderr)  # noqa: T201 -- the command's own voice
+            say(problem, "error")
         sys.exit(2)
     except MachineFault as error:
-        print(f"failed: {said(str(error))}", file=sys.stderr)  # noqa: T201
+        say(str(error), "failed")
         sys.exit(1)
     except store_errors() as error:
         from pipeline.texts import one_line
 
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        way_out = "what was finished is kept, the same command goes on from there"
-        print(f"failed: {said(reason)}; {way_out}", file=sys.stderr)  # noqa: T201
+        say(f"{type(error).__name__}: {one_line(error)}; {_GOES_ON}", "failed")
         sys.exit(1)
     if code == _INTERRUPTED:  # Typer's word for Ctrl-C
-        over = "\r" if sys.stderr.isatty() else ""  # the ^C that the terminal wrote
-        print(over + said(f"interrupted; {way_on(sys.argv[1:])}"), file=sys.stderr)  # noqa: T201
+        from flows.secrets import secrets
+        from pipeline.redaction import redacted
+
+        over = "\r" if sys.stderr.isatty() and not wants_records() else ""  # the ^C that the terminal wrote
+        say(over + redacted(f"interrupted; {way_on(sys.argv[1:])}", secrets()))
     sys.exit(code or 0)
 
 

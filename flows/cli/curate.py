@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli import options as o
+from flows.voice import say
 
 _PARTIAL = 3
 
@@ -110,8 +111,8 @@ def curate(
     else:
         _print(document)
     for line in left_out_lines(document):
-        typer.echo(line, err=True)
-    typer.echo(f"written to {prepared.settings.store.url}, fingerprint {document['fingerprint']}", err=True)
+        say(line)
+    say(f"written to {prepared.settings.store.url}, fingerprint {document['fingerprint']}")
     raise typer.Exit(_PARTIAL if document["counts"]["windows"].get("unreadable") else 0)
 
 

@@ -10,6 +10,7 @@ import typer
 from flows.cli import options as o
 from flows.cli.segment import EXIT_CODES, run
 from flows.request import Orchestrator, RunRequest
+from flows.voice import say
 
 
 def demo(
@@ -44,9 +45,7 @@ def demo(
     entries = tuple({"query": q.text, **q.model_dump(exclude={"text"})} for q in queries)
     asked = RunRequest(scenes=tuple(hrefs), queries=entries, out=out, workers=workers, orchestrator=chosen)
     ready = prepared(asked)  # bad input is said in lines, before Prefect wraps it in a traceback
-    typer.echo(
-        f"{len(hrefs)} scenes of {size} x {size} px, {len(queries)} questions; running ({chosen.value})", err=True
-    )
+    say(f"{len(hrefs)} scenes of {size} x {size} px, {len(queries)} questions; running ({chosen.value})")
     outcome = run(ready, asked)
     document = score_demo(store, outcome.manifest, seconds=time.perf_counter() - start_s)
     truth, scores = truth_and_scores(store, outcome.manifest)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli import options as o
+from flows.voice import say
 
 AXES = ("prompt-kind", "segmenter")
 _TEXTS = ("metric", "category", "prompt kind", "segmenter")
@@ -65,9 +66,9 @@ def evaluate(
     with progress_for() as progress:
         document = run_evaluation(spec, out, device=device, progress=progress)
     for line in document["bad"][:_MAX_BAD_LINES]:
-        typer.echo(f"not scored: {line}", err=True)
+        say(f"not scored: {line}")
     if document["n_bad"] > _MAX_BAD_LINES:
-        typer.echo(f"not scored: {document['n_bad'] - _MAX_BAD_LINES} more", err=True)
+        say(f"not scored: {document['n_bad'] - _MAX_BAD_LINES} more")
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
     else:

@@ -10,6 +10,7 @@ import typer
 
 from flows.cli import completion
 from flows.cli import options as o
+from flows.voice import say
 
 if TYPE_CHECKING:
     from pipeline.explain import Place
@@ -58,7 +59,7 @@ def explain(
 
         title = f"t2s explain: {place.lon:.6f}, {place.lat:.6f}"
         html.write_text(page(found, title, signed_addresses(scenes or (), manifest)), encoding="utf-8")
-        typer.echo(f"page      {html.absolute()}     open it in a browser", err=True)
+        say(f"page      {html.absolute()}     open it in a browser")
     if as_json:
         document = {"at": [place.lon, place.lat], "tile_results": [item.to_json() for item in found]}
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

@@ -9,6 +9,7 @@ import typer
 
 from flows.cli import options as o
 from flows.cli.requested import takes_request
+from flows.voice import say
 
 if TYPE_CHECKING:
     from pipeline.prepare import Looked
@@ -51,7 +52,7 @@ def plan(
         from pipeline.reporting.preview import preview as page_of
 
         preview.write_text(page_of(looked.prepared, document, looked.problems), encoding="utf-8")
-        typer.echo(f"map       {preview.absolute()}     open it in a browser", err=True)
+        say(f"map       {preview.absolute()}     open it in a browser")
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
@@ -61,7 +62,7 @@ def plan(
 
 def _print(document: dict[str, Any], looked: "Looked") -> None:
     for problem in looked.problems:
-        typer.echo(f"error: {problem}", err=True)
+        say(str(problem), "error")
     if looked.prepared is None:
         return
     from pipeline.levels import said_levels

@@ -48,7 +48,7 @@ def restitch(
     from flows.cli.segment import EXIT_CODES, summary
     from flows.progress import progress_for
     from flows.run import RunSettings
-    from flows.workers import WorkersOnDemand
+    from flows.workers import WorkersOnDemand, cluster_problems
     from pipeline.preflight import attempt
     from pipeline.queries import feature_rules
     from pipeline.restitch import Changes
@@ -57,8 +57,10 @@ def restitch(
 
     rules, of_rules = attempt("--mode", lambda: feature_rules(mode or "semantic", min_area_m2 or 0, simplify_m or 0))
     thresholds, of_queries = attempt("--query", lambda: _thresholds(query or ()))
-    if rules is None or thresholds is None:
-        raise BadInput(*(str(problem) for problem in [*of_rules, *of_queries]))
+    if problems := [*of_rules, *of_queries, *cluster_problems(cluster, "cpu")]:
+        raise BadInput(*map(str, problems))
+    assert rules is not None  # so here: each of them is missing only where it has a problem
+    assert thresholds is not None
     changes = Changes(threshold, None if mode is None else rules.mode, min_area_m2, simplify_m, thresholds)
     with WorkersOnDemand(cluster, workers) as on_demand, progress_for() as progress:
         outcome = run(out, changes, on_demand, progress, scenes_at_once=RunSettings().scenes_at_once)

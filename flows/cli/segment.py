@@ -11,6 +11,7 @@ import typer
 from flows.cli import options as o
 from flows.cli.requested import takes_request
 from flows.request import Orchestrator, RunRequest
+from flows.voice import say
 
 if TYPE_CHECKING:
     from pipeline.prepare import Prepared
@@ -49,11 +50,11 @@ def segment(
     if looked.prepared is None:
         raise BadInput(*(str(p) for p in looked.problems))
     for problem in looked.prepared.skipped:
-        _say(f"skipped: {problem}")
+        say(f"skipped: {problem}")
     levels = said_levels(looked.prepared.scenes, looked.prepared.spec, looked.prepared.tile_px)
     for line in (*levels, *looked.prepared.notes):
-        _say(line)
-    _say(_expectation(looked.prepared, asked))
+        say(line)
+    say(_expectation(looked.prepared, asked))
     outcome = run(looked.prepared, asked)
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
@@ -68,7 +69,7 @@ def _show_sample(prepared: "Prepared") -> None:
     """Who sits before it sees its report at once."""
     from pipeline.report import NAME
 
-    _say("what the sample computed is kept for the whole run: the same command without --sample goes on from it")
+    say("what the sample computed is kept for the whole run: the same command without --sample goes on from it")
     if prepared.store.is_local and sys.stdout.isatty():
         typer.launch(prepared.store.path(NAME))
 
@@ -90,7 +91,7 @@ def run(prepared: "Prepared", asked: RunRequest) -> "Outcome":
     if orchestrator is Orchestrator.AUTO:
         orchestrator = Orchestrator.PREFECT if _prefect_api_is_configured() else Orchestrator.DIRECT
         if orchestrator is Orchestrator.DIRECT:
-            _say("no Prefect API is configured: running directly (--orchestrator prefect starts a temporary server)")
+            say("no Prefect API is configured: running directly (--orchestrator prefect starts a temporary server)")
     if orchestrator is Orchestrator.PREFECT:
         return _through_prefect(prepared, asked)
     from flows.run import run_prepared, settings_of
@@ -105,7 +106,7 @@ def _through_prefect(prepared: "Prepared", asked: RunRequest) -> "Outcome":
     from pipeline.region import Outcome
 
     if is_needed():
-        _say("starting Prefect's temporary server, which may take half a minute; --direct runs without Prefect")
+        say("starting Prefect's temporary server, which may take half a minute; --direct runs without Prefect")
         start()
     state = segment_region(asked, return_state=True)
     if state.is_failed():
@@ -157,7 +158,3 @@ def _prefect_api_is_configured() -> bool:
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url is not None
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)

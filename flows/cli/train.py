@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli import options as o
+from flows.voice import say
 
 EXIT_CODES = {"finished": 0, "paused": 0, "stopped": 1}
 
@@ -74,7 +75,7 @@ def train(
         "model": outcome.model,
     }
     for line in outcome.bad_examples:
-        typer.echo(f"not used: {line}", err=True)
+        say(f"not used: {line}")
     if as_json:
         sys.stdout.write(json.dumps(document | {"bad_examples": outcome.bad_examples}) + "\n")
     else:

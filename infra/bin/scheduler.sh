@@ -5,4 +5,4 @@ set -euo pipefail
 exec "${T2S_PYTHON:-python}" -m dask scheduler \
   --host "${T2S_HOST:-0.0.0.0}" \
   --port "${T2S_SCHEDULER_PORT:-8786}" \
-  --dashboard-address ":${T2S_DASHBOARD_PORT:-8787}" "$@"
+  --dashboard-address "${T2S_HOST:-}:${T2S_DASHBOARD_PORT:-8787}" "$@"

@@ -7,5 +7,5 @@ export CUDA_VISIBLE_DEVICES="${T2S_WORKER_GPUS-}" # none, so that no model of `-
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 exec "${T2S_PYTHON:-python}" -m dask worker "$DASK_SCHEDULER_ADDRESS" \
   --nthreads 1 --no-nanny --memory-limit 0 --death-timeout 120 \
-  --dashboard-address ":${T2S_DASHBOARD_PORT:-8788}" \
+  --dashboard-address "${T2S_HOST:-}:${T2S_DASHBOARD_PORT:-8788}" \
   ${T2S_HOST:+--host "$T2S_HOST"} ${DASK_WORKER_NAME:+--name "$DASK_WORKER_NAME"} "$@"

@@ -1,5 +1,6 @@
 """The commands of the images and manifests, as plain processes, and a region through them."""
 
+import json
 import os
 import socket
 import subprocess
@@ -112,4 +113,5 @@ def test_prefect_s_server_and_worker_answer_and_the_pool_is_made(tmp_path: Path)
         assert answer(f"http://127.0.0.1:{port}/api/health", server) == "true"
         with started("prefect-worker.sh", tmp_path / "w.log", PREFECT_WORKER_WEBSERVER_PORT=page, **given) as worker:
             assert "OK" in answer(f"http://127.0.0.1:{page}/health", worker)
-            assert '"type":"process"' in answer(f"http://127.0.0.1:{port}/api/work_pools/t2s-gpu", worker)
+            pool = json.loads(answer(f"http://127.0.0.1:{port}/api/work_pools/t2s-gpu", worker))
+            assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
