@@ -80,7 +80,7 @@ def test_where_logs_are_json_lines_are_records(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("T2S_LOG", "json")
-    with caplog.at_level(logging.INFO, logger="flows.progress"), progress_for() as shown:
+    with caplog.at_level(logging.INFO, logger="flows.voice"), progress_for() as shown:
         shown.start("segment", "alpha", 1, 0)(1)
     assert caplog.messages == ["segment alpha: 0 of 1 tile-queries", "segment 1 tile-queries in 1 s"]
     assert capsys.readouterr().err == ""
