@@ -101,6 +101,14 @@ class Tally:
     unparsable: Sequence[Mapping[str, str]]
 
 
+def total_counts(tallies: Sequence[Tally]) -> dict[str, int]:
+    """Tile-queries by status over all scenes."""
+    counts: Counter[str] = Counter(dict.fromkeys([*(s.value for s in TileStatus), "pending", "total"], 0))
+    for tally in tallies:
+        counts.update(tally.counts)
+    return dict(counts)
+
+
 def committed(
     store: Store, plan: ScenePlan, queries: Sequence[Query], *, earlier: Committed | None = None
 ) -> Committed:

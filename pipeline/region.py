@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import lease
 from pipeline.aoi import place
-from pipeline.committed import Tally, committed
+from pipeline.committed import Tally, committed, total_counts
 from pipeline.conduct import DAMAGED, DIRECT, SceneOutcome, Stages, conduct
 from pipeline.manifest import (
     SCHEMA_VERSION,
@@ -29,7 +29,6 @@ from pipeline.rates import Rates
 from pipeline.redaction import redacted
 from pipeline.report import NAME as REPORT
 from pipeline.report import write_report
-from pipeline.results import TileStatus
 from pipeline.scenes import Scene
 from pipeline.spec import RunSpec
 from pipeline.stages import RunContext, StageReceipt
@@ -180,14 +179,6 @@ def status_of(counts: dict[str, int], prepared: Prepared) -> RunStatus:
     if asked and counts["unparsable"] / asked > prepared.spec.max_unparsable:
         return RunStatus.PARTIAL
     return RunStatus.SUCCESS
-
-
-def total_counts(tallies: Sequence[Tally]) -> dict[str, int]:
-    """Tile-queries by status over all scenes."""
-    counts: Counter[str] = Counter(dict.fromkeys([*(s.value for s in TileStatus), "pending", "total"], 0))
-    for tally in tallies:
-        counts.update(tally.counts)
-    return dict(counts)
 
 
 def _manifest(

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from pipeline.committed import committed
+from pipeline.committed import committed, total_counts
 from pipeline.lease import read_lease
 from pipeline.manifest import RunStatus, read_run
 from pipeline.reasons import grouped
 from pipeline.rebuilt import plans_of
-from pipeline.region import total_counts
 from pipeline.spec import RunSpec
 from pipeline.storage import Store
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline import checksums, stac
+from pipeline.committed import total_counts
 from pipeline.features import partition_name
 from pipeline.findings import Findings, Published
 from pipeline.lease import read_lease
@@ -17,7 +18,6 @@ from pipeline.manifest import NAME, RunStatus
 from pipeline.mosaics import group_path
 from pipeline.provenance import TRACE, spec_digest
 from pipeline.publish import published_names
-from pipeline.region import total_counts
 from pipeline.scenes import Scene
 from pipeline.work import InProcess
 
