@@ -185,7 +185,7 @@ def test_the_plan_says_what_was_chosen_and_what_is_left_out(here: Command, model
     plan = common[:-1]
     code, said, _ = here("plan", *plan, "--aoi", tmp_path / "area.wkt")
     assert code == 0
-    assert said.startswith("1 scenes, ")
+    assert said.startswith("1 scene, ")
     assert "1 scene outside of the area of interest is left out\n" in said
     assert "asset visual of visual, B04, B03, B02 is taken for 1 scene; --asset names another\n" in said
     code, said, _ = here("plan", *plan, "--asset", "B04,B03,B02", "--json")
