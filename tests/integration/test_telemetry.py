@@ -33,10 +33,12 @@ def test_records_say_what_they_are_about_on_workers_too(tmp_path: Path, monkeypa
     region = Region.drawn(tmp_path)
     command = start(region.arguments(tmp_path / "out", "--workers", 1), tmp_path / "log")
     assert command.wait() == 0, command.said
-    answer = [line for line in command.said.splitlines() if not line.startswith("{")]  # the summary, on stdout
-    assert answer[0].startswith("SUCCESS: 2 scenes")
+    assert [line for line in command.said.splitlines() if not line.startswith("{")] == []
     said = records(command.said)
     run_id = manifest(tmp_path / "out")["run_id"]
+    begun = [(r["stage"], r["scene"]) for r in said if r["logger"] == "flows.voice" and r.get("stage") == "stitch"]
+    assert sorted(begun) == [("stitch", "alpha"), ("stitch", "beta")]
+    assert any(r["message"].startswith("SUCCESS: 2 scenes") for r in said)
     batches = [record for record in said if record["message"] == "batch is committed"]
     assert {(r["run"], r["stage"], r["logger"]) for r in batches} == {(run_id, "segment", "pipeline.worker")}
     assert {r["scene"] for r in batches} == {"alpha", "beta"}
