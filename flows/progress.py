@@ -34,7 +34,7 @@ def progress_for() -> Iterator[Progress]:
     """
     console = Console(stderr=True)
     if wants_records():
-        shown: _Lines | _Bars = _Lines(say)
+        shown: _Lines | _Bars = _Records()
     elif sys.stderr.isatty() and console.is_interactive:
         shown = _Bars(console)
     else:
@@ -173,13 +173,16 @@ class _Lines:
 
     def start(self, stage: str, scene_id: str, total: int, done: int) -> Advance:
         part = self._tally.begin(stage, scene_id, total, done)
-        self._tell()
+        self._begins(part)
 
         def advance(steps: int) -> None:
             self._tally.advance(part, steps)
             self._tell()
 
         return advance
+
+    def _begins(self, _: Part) -> None:
+        self._tell()
 
     def note(self, message: str) -> None:
         self._say(message)
@@ -202,6 +205,17 @@ class _Lines:
                 said += f"; {self._tally.n_scenes_done:,} of {self._tally.n_scenes:,} scenes are done"
             left_s = self._tally.left_s()
             self._say(said if left_s is None else f"{said}; about {duration(left_s)} left")
+
+
+class _Records(_Lines):
+    """The same as records, and one more for each stage of a scene that begins, which programs sort by its facts."""
+
+    def __init__(self) -> None:
+        super().__init__(say)
+        self._next_s += _FIRST_EVERY_S
+
+    def _begins(self, part: Part) -> None:
+        say(str(part), stage=part.stage, scene=part.scene_id)
 
 
 def _shortened(name: str) -> str:

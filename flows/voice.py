@@ -18,6 +18,14 @@ def wants_records() -> bool:
     return os.environ.get("T2S_LOG") == "json"
 
 
+def answer(text: str) -> None:
+    """How a run ended, for a person on stdout, for a program as a record."""
+    if wants_records():
+        say(text)
+    else:
+        print(text)  # noqa: T201 -- what the command was asked for
+
+
 def say(text: str, kind: Kind = "", **facts: str) -> None:
     """Without credentials. `facts`: what it is about, keys of `pipeline.logs.FACTS`; the text says that too."""
     if wants_records():

@@ -65,7 +65,7 @@ class Stack:
             if (found := ready()) is not None:
                 return found
             time.sleep(0.3)
-        raise TimeoutError(f"{what}: not within {WAIT_S} s\n{self.said()}")
+        raise TimeoutError(f"{what}: not within {WAIT_S} s; the webhook was told {self.told}\n{self.said()}")
 
     def follow(self, script: str) -> None:
         """A script of README as a reader runs it, but for ports and place. What it starts in the background stays."""

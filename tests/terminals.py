@@ -74,7 +74,8 @@ def in_terminal(
     """`t2s` with arguments in a terminal of 24 lines; it is killed at the end. `here`: its workers are itself."""
     ours, theirs = os.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    given = {**os.environ, "TERM": "xterm-256color", **(environment or {})}
+    ambient = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}  # of another one
+    given = {**ambient, "TERM": "xterm-256color", **(environment or {})}
     process = forked(_command, [str(a) for a in arguments], os.ttyname(theirs), given, here)
     screen = pyte.Screen(columns, 24)
     try:

@@ -9,6 +9,7 @@ import typer
 
 from flows.cli import completion
 from flows.cli import options as o
+from flows.voice import answer
 
 
 def restitch(
@@ -67,7 +68,7 @@ def restitch(
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
-        typer.echo(summary(outcome, out))
+        answer(summary(outcome, out))
     raise typer.Exit(EXIT_CODES[outcome.status.value])
 
 

@@ -11,7 +11,7 @@ import typer
 from flows.cli import options as o
 from flows.cli.requested import takes_request
 from flows.request import Orchestrator, RunRequest
-from flows.voice import say
+from flows.voice import answer, say
 
 if TYPE_CHECKING:
     from pipeline.prepare import Prepared
@@ -59,7 +59,7 @@ def segment(
     if as_json:
         sys.stdout.write(json.dumps(outcome.manifest, ensure_ascii=False) + "\n")
     else:
-        typer.echo(summary(outcome, looked.prepared.store.url))
+        answer(summary(outcome, looked.prepared.store.url))
     if looked.prepared.samples is not None:
         _show_sample(looked.prepared)
     raise typer.Exit(EXIT_CODES[outcome.status.value])
