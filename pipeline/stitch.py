@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.results import MaskRecord, TileResult
+from pipeline.taper import taper_of
 from pipeline.tiling import TileGrid, TileKey, Window
 from t2s_core import masks
 
@@ -39,7 +40,6 @@ CERTAIN = 254
 
 _UNITS_PER_CODE = 256  # a tile's own probability is finer than the stored one, so that blending rounds once
 _CERTAIN_UNITS = CERTAIN * _UNITS_PER_CODE
-_FULL_TAPER = 256
 _ROWS_AT_ONCE = 64
 _FULL_TRUST = 255
 
@@ -120,7 +120,7 @@ def _add(
 ) -> None:
     """What a tile says of its `part` of a block to the sums of its level."""
     level = result.tile.level
-    taper = _taper(grids[level], result.tile.row, result.tile.col)
+    taper = taper_of(grids[level], result.tile.row, result.tile.col)
     for sums in (everything, large) if large else (everything,):
         sums.look(result.tile)
         if result.valid is not None:
@@ -183,7 +183,7 @@ class _Sums:
         for row, col in self._absent:
             part = self._block.intersection(self._grid.window(row, col))
             assert part is not None
-            self.take_back(part, _taper(self._grid, row, col).over(part))
+            self.take_back(part, taper_of(self._grid, row, col).over(part))
         self._absent.clear()
         if self._is_clear:
             return np.zeros((self._block.height, self._block.width), np.uint8)
@@ -201,7 +201,7 @@ class _Sums:
         block, tiles = self._block, list(self._grid.over(self._block))
         along_y, along_x = np.zeros(block.height, np.int32), np.zeros(block.width, np.int32)
         for row, col in tiles:
-            taper = _taper(self._grid, row, col)
+            taper = taper_of(self._grid, row, col)
             part = block.intersection(taper.window_scene_px)
             assert part is not None
             (rows_in, cols_in), (rows_of, cols_of) = part.slices_in(block), part.slices_in(taper.window_scene_px)
@@ -282,7 +282,7 @@ def _view(result: TileResult, part: Window, reaches: Iterable[tuple[int, Window]
 
 def weight_of(result: TileResult, view: TileView, grid: TileGrid, part: Window) -> NDArray[np.int32]:
     """(height, width) of `part`: how much the tile's word counts there, 0 where it has no data. `grid`: its level's."""
-    return _trusted(_taper(grid, result.tile.row, result.tile.col).over(part), result, view)
+    return _trusted(taper_of(grid, result.tile.row, result.tile.col).over(part), result, view)
 
 
 def _trusted(taper: NDArray[np.int32], result: TileResult, view: TileView) -> NDArray[np.int32]:
@@ -353,41 +353,6 @@ def _units_by_fine_code() -> NDArray[np.uint16]:
     units = np.rint(_CERTAIN_UNITS / (1 + np.exp(-logits))).astype(np.uint16)
     units[0] = 0
     return units
-
-
-@dataclass(frozen=True, slots=True)
-class _Taper:
-    """How much a tile counts within its window, for where it lies: 1 to 256 * 256, less across each overlap."""
-
-    window_scene_px: Window
-    along_y: NDArray[np.int32]
-    """(height,)"""
-    along_x: NDArray[np.int32]
-    """(width,)"""
-
-    def over(self, part: Window) -> NDArray[np.int32]:
-        """(height, width) of `part`, within the window."""
-        rows, cols = part.slices_in(self.window_scene_px)
-        return self.along_y[rows, np.newaxis] * self.along_x[cols]
-
-
-@lru_cache(maxsize=256)
-def _taper(grid: TileGrid, row: int, col: int) -> _Taper:
-    tile = grid.window(row, col)
-    shared_above = grid.window(row - 1, col).y1 - tile.y0 if row > 0 else 0
-    shared_below = tile.y1 - grid.window(row + 1, col).y0 if row < grid.rows - 1 else 0
-    shared_left = grid.window(row, col - 1).x1 - tile.x0 if col > 0 else 0
-    shared_right = tile.x1 - grid.window(row, col + 1).x0 if col < grid.cols - 1 else 0
-    return _Taper(tile, _ramp(grid.side, shared_above, shared_below), _ramp(grid.side, shared_left, shared_right))
-
-
-@lru_cache(maxsize=64)
-def _ramp(side_px: int, shared_before_px: int, shared_after_px: int) -> NDArray[np.int32]:
-    """(side_px,): 256, less within the overlaps; never 0, so that every pixel a tile saw counts."""
-    place = np.arange(side_px, dtype=np.int64)
-    rising = _FULL_TAPER * (place + 1) // (shared_before_px + 1)
-    falling = _FULL_TAPER * (side_px - place) // (shared_after_px + 1)
-    return np.clip(np.minimum(rising, falling), 1, _FULL_TAPER).astype(np.int32)
 
 
 def _weighted_mean(weighted: NDArray[np.float64], weights: NDArray[np.int32]) -> NDArray[np.uint8]:
