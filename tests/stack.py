@@ -148,6 +148,8 @@ async def _of_deployment(
 def stack(folder: Path) -> Iterator[Stack]:
     """A store and a webhook, and the environment for all else; everything ends with it."""
     store_port, prefect_port, dask_port = _free_ports(3)
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     bucket = "s3://stack"
     instead = {
         "4200": str(prefect_port), "8786": str(dask_port), "PLACE=$PWD/out/demo": f"PLACE={bucket}",
@@ -169,7 +171,10 @@ def stack(folder: Path) -> Iterator[Stack]:
         try:
             made.start("store", "moto.server", "-H", "127.0.0.1", "-p", store_port)
             made.wait_for("the store", lambda: _answers(os.environ["AWS_ENDPOINT_URL"]))
-            yield made
+            # Where this process has imported Prefect before, it looks at the environment no more, and would start a
+            # server of its own: then the one that all others talk to misses events, and holds back what follows them.
+            with temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"]}):
+                yield made
         finally:
             for process in made.processes.values():
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,12 +1,14 @@
 """Logs and metrics of a run on real worker processes."""
 
 import json
+import logging
 import os
 import re
 import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,19 @@ def test_records_say_what_they_are_about_on_workers_too(tmp_path: Path, monkeypa
     assert sorted(stages) == sorted((scene, stage) for scene in ("alpha", "beta") for stage in names)
 
 
+@pytest.fixture
+def logs_of_this_process() -> Iterator[None]:
+    """As they were: who logs JSON takes away what other libraries show, from tests that follow in this process, too."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    before = [(logger, list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, handlers, propagate, level in before:
+        logger.handlers[:] = handlers
+        logger.propagate = propagate
+        logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("logs_of_this_process")
 def test_a_failed_tile_query_is_a_record_with_its_tile_and_without_credentials(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,14 +81,9 @@ def test_a_failed_tile_query_is_a_record_with_its_tile_and_without_credentials(
     monkeypatch.setenv("T2S_OPENAI_API_KEY", "correcthorsebatterystaple")
     monkeypatch.setattr("t2s_core.engine.Engine.answer", broken)
     pipeline.worker._engine.cache_clear()
-    import logging
-
-    handler = log_json(secrets=["correcthorsebatterystaple"])
-    try:
-        out = tmp_path / "out"
-        run(spec_of(make_models(tmp_path), draw_scene(tmp_path / "alpha.tif"), queries=[WATER]), out)
-    finally:
-        logging.getLogger().removeHandler(handler)
+    log_json(secrets=["correcthorsebatterystaple"])
+    out = tmp_path / "out"
+    run(spec_of(make_models(tmp_path), draw_scene(tmp_path / "alpha.tif"), queries=[WATER]), out)
     failed = [r for r in records(capsys.readouterr().err) if r["level"] == "warning" and "failed" in r["message"]]
     assert len(failed) == 9
     assert {r["tile"] for r in failed} >= {"alpha/1/0/0"} or all("alpha" in r["tile"] for r in failed)
@@ -150,8 +160,6 @@ def test_what_ends_a_command_is_a_record_too(
 
 def records_beside_prefect(log: str) -> None:
     """Prefect sets up its own logs when it is imported, after ours."""
-    import logging
-
     from prefect.logging.configuration import setup_logging
 
     from flows.telemetry import start, take_over
