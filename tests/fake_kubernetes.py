@@ -235,6 +235,9 @@ class Kubernetes:
         try:
             return await self._answer(request)
         except Refused as refused:
+            # Else the connection is closed on who is still writing, before the answer is read.
+            if request.can_read_body:
+                await request.read()
             status = {
                 "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": str(refused),
                 "reason": refused.reason, "code": refused.code,
