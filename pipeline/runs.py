@@ -44,9 +44,9 @@ class Shown:
 
     def _repr_html_(self) -> str:
         style = f"width:100%;height:{self.height_px}px;border:0"
-        return (
-            f'<iframe title="t2s report" sandbox="allow-scripts" style="{style}" srcdoc="{escape(self.page)}"></iframe>'
-        )
+        # Whatever encoding the page around it is taken for: the report's scripts run only as they were hashed.
+        page = escape(self.page).encode("ascii", "xmlcharrefreplace").decode()
+        return f'<iframe title="t2s report" sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+import pytest
 from browsers import Opened
 from outputs import finished_run
 
 from pipeline import open_run
 
 
-def test_the_report_works_within_the_page_of_a_notebook(opened: Opened, tmp_path: Path) -> None:
+@pytest.mark.parametrize("taken_for", ["utf-8", "windows-1252"])
+def test_the_report_works_within_the_page_of_a_notebook(taken_for: str, opened: Opened, tmp_path: Path) -> None:
     shown = open_run(str(finished_run(tmp_path, cog=False))).show(700)
     notebook = tmp_path / "notebook.html"
-    notebook.write_text(f"<p id=cell>Out[1]:</p>{shown._repr_html_()}", encoding="utf-8")
+    notebook.write_text(f"<meta charset={taken_for}><p>Out[1]:</p>{shown._repr_html_()}", encoding="utf-8")
     opened.listen()
     opened.page.goto(notebook.as_uri())
     report = opened.page.frame_locator("iframe[title='t2s report']")
