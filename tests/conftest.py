@@ -1,6 +1,8 @@
 """Fixtures that many tests share."""
 
+import logging
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real rasters is not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def logs_of_this_process() -> Iterator[None]:
+    """As they were: what a test does to logs it does to tests that follow in this process, too."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    before = [(logger, list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, handlers, propagate, level in before:
+        logger.handlers[:] = handlers
+        logger.propagate = propagate
+        logger.setLevel(level)

@@ -1,6 +1,7 @@
 """`t2s segment`."""
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -108,12 +109,30 @@ def _through_prefect(prepared: "Prepared", asked: RunRequest) -> "Outcome":
     if is_needed():
         say("starting Prefect's temporary server, which may take half a minute; --direct runs without Prefect")
         start()
+    _leave_engines_to_their_pages()
     state = segment_region(asked, return_state=True)
     if state.is_failed():
         manifest = read_manifest(prepared.store)
         if manifest is not None and manifest["status"] == RunStatus.FAILED and "error" not in manifest:
             return Outcome(RunStatus.FAILED, manifest, 0)  # the flow failed because every tile-query did
     return state.result()  # raises what the flow raised
+
+
+class _NotOfEngines(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
+
+
+_NOT_OF_ENGINES = _NotOfEngines()
+
+
+def _leave_engines_to_their_pages() -> None:
+    """What Prefect's engines log, tracebacks too, is on the pages of their runs; here the command says it in a line."""
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.addFilter(_NOT_OF_ENGINES)  # once, however often
 
 
 def summary(outcome: "Outcome", out: str) -> str:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,18 +50,6 @@ def test_records_say_what_they_are_about_on_workers_too(tmp_path: Path, monkeypa
     stages = [(r["scene"], r["stage"]) for r in said if r["message"] == "stage is done"]
     names = ("segment", "stitch", "vectorise", "publish")
     assert sorted(stages) == sorted((scene, stage) for scene in ("alpha", "beta") for stage in names)
-
-
-@pytest.fixture
-def logs_of_this_process() -> Iterator[None]:
-    """As they were: who logs JSON takes away what other libraries show, from tests that follow in this process, too."""
-    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
-    before = [(logger, list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
-    yield
-    for logger, handlers, propagate, level in before:
-        logger.handlers[:] = handlers
-        logger.propagate = propagate
-        logger.setLevel(level)
 
 
 @pytest.mark.usefixtures("logs_of_this_process")
