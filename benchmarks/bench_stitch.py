@@ -16,7 +16,7 @@ from drawn import drawn_mask, peak_mb, print_peak_mb, scene_of, side_px
 from scipy import ndimage
 
 from pipeline.blocks import blocks
-from pipeline.mosaics import Layout, create, finish, group_path, read_window, write_block
+from pipeline.mosaics import FINGERPRINT, Layout, create, finish, group_path, read_window, write_block
 from pipeline.queries import Query
 from pipeline.results import MaskRecord, TileResult, TileStatus, batch_names, read_index, write_batch
 from pipeline.stitching import coverage_codes, planned_tiles, stitch_scene_query
@@ -107,10 +107,10 @@ def _rewrite(store: Store, side: int) -> float:
     arrays = [read_window(store, path, window) for window in windows]
     coverage = coverage_codes(_index(store), planned_tiles(grids, []))
     start_s = time.perf_counter()
-    create(store, scene, "drawn", coverage, attributes={}, fingerprint="", layout=layout)
+    create(store, scene, "drawn", attributes={}, layout=layout)
     for window, (probability, mask) in zip(windows, arrays, strict=True):
         write_block(store, path, window, probability, mask)
-    finish(store, scene, "drawn", InProcess(), attributes={}, layout=layout)
+    finish(store, scene, "drawn", coverage, InProcess(), attributes={FINGERPRINT: ""}, layout=layout)
     return time.perf_counter() - start_s
 
 

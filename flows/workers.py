@@ -56,6 +56,11 @@ class WorkersOnDemand:
         """See `Workers.threads`; 1 before there are any."""
         return 1 if self._workers is None else self._workers.threads
 
+    @property
+    def models_apart(self) -> bool:
+        """See `Workers.models_apart`; False before there are any."""
+        return self._workers is not None and self._workers.models_apart
+
     def stop(self) -> None:
         """See `pipeline.work.Stoppable.stop`."""
         self._stopped.set()

@@ -12,9 +12,11 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from pipeline.committed import Committed, Tally, committed
+from pipeline.early import EarlyStitching
 from pipeline.logs import about
 from pipeline.plan import ScenePlan
 from pipeline.progress import Progress
+from pipeline.provenance import trace
 from pipeline.publish import publish_scene
 from pipeline.stages import RunContext, StageReceipt, segment_scene, stitch_scene, vectorise_scene
 from pipeline.work import Stoppable, Stopped, Timed, Workers
@@ -116,18 +118,27 @@ def _scene(  # noqa: PLR0917 -- called through an executor, which passes by posi
         context.store.put_aside(name, DAMAGED)
         progress.note(f"{context.store.href(name)} is damaged: put aside in {DAMAGED}/, what it held is open again")
 
+    early = EarlyStitching(
+        plan, context.store, context.spec, trace(plan, run_id=context.run_id, digest=context.spec_digest), workers
+    )
+    context = replace(context, early=early)
+
     def run(stage: Stage) -> None:
         timed = Timed(workers, stop)
         with about(run=context.run_id, scene=plan.scene.scene_id):
             receipt = stage(plan, state, context, timed, progress)
             facts = {"stage": receipt.stage, "numbers": {"computed": receipt.computed, "seconds": receipt.seconds}}
             log.info("stage is done", extra=facts)
-        receipts.append(replace(receipt, busy_s=timed.busy_s, workers=frozenset(timed.names)))
+        busy_s, names = timed.busy_s, frozenset(timed.names)
+        if stage is stages.stitch:
+            busy_s, names = busy_s + early.busy_s, names | early.workers
+        receipts.append(replace(receipt, busy_s=busy_s, workers=names))
 
     if stages.segment is not None:
         run(stages.segment)
         # Once more, and then never again: after this stage nothing is committed, and a region's index is long.
-        state = committed(context.store, plan, queries, earlier=None if context.retry_failed else state)
+        earlier = None if context.retry_failed else early.seen or state
+        state = committed(context.store, plan, queries, earlier=earlier)
     for stage in (stages.stitch, stages.vectorise, stages.publish):
         run(stage)
     return SceneOutcome(plan.scene.scene_id, state.tally(plan.scene.scene_id), receipts, damaged)

@@ -79,15 +79,13 @@ def create(
     store: Store,
     scene: Scene,
     query_id: str,
-    coverage: Mapping[int, NDArray[np.uint8]],
     *,
     attributes: Mapping[str, Any],
-    fingerprint: str,
     layout: Layout,
 ) -> None:
-    """Make the group anew, in state "writing", with all its arrays and overviews; what was there is gone.
+    """Make the group anew, in state "writing", with its rasters and overviews; what was there is gone.
 
-    `coverage`: by level, (tile rows, tile columns) of codes into `COVERAGE`. `attributes`: JSON, kept on the group.
+    `attributes`: JSON, kept on the group.
     """
     target = _zarr_store(store)
     with _PARENTS:
@@ -100,14 +98,11 @@ def create(
         overwrite=True,
         attributes={
             _STATE: "writing",
-            FINGERPRINT: fingerprint,
             **attributes,
             **pyramid(scene.geobox, factors),
         },
     )
     _add_rasters(group, scene.geobox, YX, layout)
-    for level, codes in sorted(coverage.items()):
-        _add_coverage(group, level, codes)
     for factor in factors:
         geobox = overview_geobox(scene.geobox, factor)
         dims = overview_dims(factor)
@@ -137,10 +132,24 @@ def read_window(store: Store, path: str, window: Window) -> tuple[NDArray[np.uin
 
 
 def finish(
-    store: Store, scene: Scene, query_id: str, workers: Workers, *, attributes: Mapping[str, Any], layout: Layout
+    store: Store,
+    scene: Scene,
+    query_id: str,
+    coverage: Mapping[int, NDArray[np.uint8]],
+    workers: Workers,
+    *,
+    attributes: Mapping[str, Any],
+    layout: Layout,
 ) -> None:
-    """Build the overviews, consolidate the metadata, and declare the group complete; `attributes` are added to it."""
+    """Add what is known at the end, build the overviews, and declare the group complete.
+
+    `coverage`: by level, (tile rows, tile columns) of codes into `COVERAGE`. `attributes`: JSON, added to the group's;
+    its `FINGERPRINT` among them.
+    """
     path = group_path(scene.scene_id, query_id)
+    group = zarr.open_group(_zarr_store(store), path=path, mode="r+", use_consolidated=False)
+    for level, codes in sorted(coverage.items()):
+        _add_coverage(group, level, codes)
     source = path
     for factor in overview_factors(scene.shape, layout.chunk_px):
         target = f"{path}/{factor}"
@@ -151,7 +160,7 @@ def finish(
             pass  # the next overview is made from this one, so all of it must be there
         source = target
         _consolidate(store, target)
-    zarr.open_group(_zarr_store(store, path), mode="r+", use_consolidated=False).attrs.update({**attributes})
+    group.attrs.update({**attributes})
     _consolidate(store, path)
     # Last, in one write of one object: readers see "writing" or a mosaic that lacks nothing.
     zarr.open_group(_zarr_store(store, path), mode="r+").attrs.update({_STATE: "complete"})

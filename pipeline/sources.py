@@ -26,6 +26,11 @@ class Sources:
     clear: tuple[TileKey, ...] = ()
     """Tiles that saw nothing in the whole of their windows: all that could be read of them is known."""
 
+    @property
+    def digest(self) -> int:
+        """What tells the results of a block from others, in this process."""
+        return hash((self.keys_by_batch, self.clear))
+
 
 def sources_touching(
     store: Store, scene_id: str, index: pa.Table, grids: Mapping[int, TileGrid], windows: Iterable[Window]

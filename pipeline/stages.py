@@ -5,11 +5,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, islice
 from typing import Any
 
 from pipeline.committed import Committed, committed
+from pipeline.early import EarlyStitching, Following
 from pipeline.features import Provenance, vectorise_scene_query
 from pipeline.first_look import irrelevant_by
 from pipeline.metrics import OF_RUN
@@ -44,6 +46,8 @@ class RunContext:
     """Where the models run: `auto`, `cpu`, `cuda` or `cuda:N`. Changes speed, not the plan."""
     retry_failed: bool = False
     tolerance: Tolerance = field(default_factory=lambda: Tolerance(None, 0))
+    early: EarlyStitching | None = None
+    """Of the scene that the stages are at; None stitches nothing before all is segmented."""
 
 
 @dataclass(frozen=True)
@@ -122,18 +126,28 @@ def _segment(
     of_batch = context.spec.batch_tiles * len(context.spec.queries)
     sizes = TaskSizes(-(-n_open // of_batch), lambda: workers.threads, tile_queries=of_batch)
     is_done = state.is_done(retry_failed=context.retry_failed)
-    for receipts in workers.map(run_batches, _tasks(plan, context, sizes, is_done, is_irrelevant), models=True):
-        sizes.took(receipts)
-        for receipt in receipts:
-            n = sum(receipt.statuses.values())
-            tally.computed += n
-            tally.n_tokens += receipt.n_tokens
-            tally.n_tiles += receipt.n_tiles
-            tally.seconds.update(receipt.seconds())
-            OF_RUN.count(receipt.statuses, receipt.n_tokens, receipt.seconds())
-            advance(n)
-            context.tolerance.count(receipt.statuses[TileStatus.FAILED.value])
+    tasks = _tasks(plan, context, sizes, is_done, is_irrelevant)
+    with _beside(context, state, name) as following:
+        for receipts in workers.map(run_batches, following.given(tasks), models=True):
+            sizes.took(receipts)
+            for receipt in receipts:
+                n = sum(receipt.statuses.values())
+                tally.computed += n
+                tally.n_tokens += receipt.n_tokens
+                tally.n_tiles += receipt.n_tiles
+                tally.seconds.update(receipt.seconds())
+                OF_RUN.count(receipt.statuses, receipt.n_tokens, receipt.seconds())
+                advance(n)
+                context.tolerance.count(receipt.statuses[TileStatus.FAILED.value])
+                following.settled(receipt.name)
     return tally
+
+
+def _beside(context: RunContext, state: Committed, name: str) -> AbstractContextManager[Following]:
+    # What is computed again may replace what a block was made of; and a first look answers tiles of another plan.
+    if context.early is None or context.retry_failed or name != "segment":
+        return nullcontext(Following())
+    return context.early.beside(state)
 
 
 def stitch_scene(
@@ -157,6 +171,7 @@ def stitch_scene(
             fingerprint=fingerprint(plan, context.spec, state, query),
             trace=trace(plan, run_id=context.run_id, digest=context.spec_digest),
             layout=Layout.sharded(context.spec.shard_px),
+            early=None if context.early is None else context.early.of(query),
         )
         computed += not receipt.reused
         pixels[query.query_id] = {"target_px": receipt.target_px, "unseen_px": receipt.unseen_px}

@@ -1,7 +1,7 @@
 """From a scene's tile results to the mosaic of one query: block by block on the workers, each block written once."""
 
-from collections.abc import Generator, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from pipeline.sources import Sources, read_sources, sources_touching
 from pipeline.stitch import Block, stitch_window, threshold_mask
 from pipeline.storage import Store
 from pipeline.threads import ahead, behind
-from pipeline.tiling import TileGrid, TileKey
+from pipeline.tiling import TileGrid, TileKey, Window
 from pipeline.work import Workers
 
 _BLOCKS_AT_ONCE = 4
@@ -57,12 +57,14 @@ def stitch_scene_query(
     fingerprint: str,
     trace: Mapping[str, str] = MappingProxyType({}),
     layout: Layout = Layout(),
+    early: "MosaicBlocks | None" = None,
 ) -> StitchReceipt:
     """Make the mosaic of one query of one scene, unless it is there already.
 
     `threshold`: probability (0 to 1) from which a pixel is target. `index`: `results.read_index` of the results that
     are wanted of this scene and query, and of no others. `grids`: by level. `planned`: see `planned_tiles`.
     `fingerprint`: hash of all inputs; a complete mosaic with the same one is left as it is. `trace`: kept on the group.
+    `early`: blocks that were made while the scene was segmented; made anew where they were made of other results.
 
     Memory is bounded by the block, here and on the workers.
     """
@@ -71,23 +73,79 @@ def stitch_scene_query(
         return StitchReceipt(
             scene.scene_id, query.query_id, reused=True, seams=found["t2s:seams"], **found["t2s:pixels"]
         )
+    windows = windows_of(scene, layout)
+
+    def sources(of: Iterable[Window]) -> Iterator[Sources]:
+        return sources_touching(store, scene.scene_id, index, grids, of)
+
+    if early is None or not early.holds(sources(early.windows)):
+        early = begin_mosaic(store, scene, query, threshold=threshold, trace=trace, layout=layout)
+    rest = [window for window in windows if window not in early.windows]
+    early.add(sources(rest), workers, n_blocks=len(rest))
+    seams = seam_check(early.seam_count.counts, grids)
+    seen = {"target_px": early.target_px, "background_px": early.background_px}
+    pixels = {**seen, "unseen_px": scene.shape[0] * scene.shape[1] - sum(seen.values())}
+    attributes = {FINGERPRINT: fingerprint, "t2s:pixels": pixels, "t2s:seams": seams}
+    coverage = coverage_codes(index, planned)
+    finish(store, scene, query.query_id, coverage, workers, attributes=attributes, layout=layout)
+    return StitchReceipt(scene.scene_id, query.query_id, reused=False, seams=seams, **pixels)
+
+
+def windows_of(scene: Scene, layout: Layout) -> list[Window]:
+    """The blocks of a scene's mosaics. Raises `ContractError` where two would write into one chunk."""
     windows = list(blocks(scene.shape, layout.writer_px, layout.block_px))
     check_single_writer(windows, layout.writer_px)
+    return windows
+
+
+def begin_mosaic(
+    store: Store, scene: Scene, query: Query, *, threshold: float, trace: Mapping[str, str], layout: Layout
+) -> "MosaicBlocks":
+    """Make the group of a mosaic anew, without a block. Parameters as of `stitch_scene_query`."""
     facts = {"t2s:query": query.text, "t2s:threshold": threshold, "t2s:block_px": layout.block_px, **trace}
-    coverage = coverage_codes(index, planned)
-    create(store, scene, query.query_id, coverage, attributes=facts, fingerprint=fingerprint, layout=layout)
-    sources = sources_touching(store, scene.scene_id, index, grids, windows)
-    seam_count = SeamCount(scene.shape)
-    path = group_path(scene.scene_id, query.query_id)
-    # few enough that every worker gets some
-    at_once = max(1, min(_BLOCKS_AT_ONCE, len(windows) // (2 * workers.threads)))
-    counts = _stitch_blocks(sources, path, threshold, workers, seam_count, at_once=at_once)
-    seams = seam_check(seam_count.counts, grids)
-    unseen_px = scene.shape[0] * scene.shape[1] - counts.target_px - counts.background_px
-    pixels = {**asdict(counts), "unseen_px": unseen_px}
-    attributes = {"t2s:pixels": pixels, "t2s:seams": seams}
-    finish(store, scene, query.query_id, workers, attributes=attributes, layout=layout)
-    return StitchReceipt(scene.scene_id, query.query_id, reused=False, seams=seams, **pixels)
+    create(store, scene, query.query_id, attributes=facts, layout=layout)
+    return MosaicBlocks(scene, group_path(scene.scene_id, query.query_id), threshold)
+
+
+class MosaicBlocks:
+    """The blocks that are written of a mosaic, and what came of them."""
+
+    def __init__(self, scene: Scene, path: str, threshold: float) -> None:
+        """`path`: of the group."""
+        self._path, self._threshold = path, threshold
+        self._made: dict[Window, int] = {}
+        self.seam_count = SeamCount(scene.shape)
+        self.target_px = self.background_px = 0
+
+    @property
+    def windows(self) -> Collection[Window]:
+        """Of the blocks; one that no usable result touches is never written, and is not among them."""
+        return self._made.keys()
+
+    def holds(self, sources: Iterable[Sources]) -> bool:
+        """Whether the blocks were made of just these."""
+        return {s.window_scene_px: s.digest for s in sources} == self._made
+
+    def add(self, sources: Iterable[Sources], workers: Workers, *, n_blocks: int) -> None:
+        """Stitch and write more blocks, about `n_blocks`. No block may be given twice."""
+        # few enough that every worker gets some
+        at_once = max(1, min(_BLOCKS_AT_ONCE, n_blocks // (2 * workers.threads)))
+        drawn: dict[Window, int] = {}
+
+        def tasks() -> Iterator[_StitchTask]:
+            # A block that no usable result touches keeps its fill value: nobody looked.
+            wanted = (s for s in sources if s.keys_by_batch or s.clear)
+            while some := tuple(islice(wanted, at_once)):
+                drawn.update((s.window_scene_px, s.digest) for s in some)
+                yield _StitchTask(some, self._path, self._threshold)
+
+        for made in workers.map(_stitch, tasks()):
+            for block in made:
+                self.seam_count.add(block.seams)
+                self.target_px += block.target_px
+                self.background_px += block.background_px
+                window = block.seams.window_scene_px
+                self._made[window] = drawn.pop(window)
 
 
 def planned_tiles(grids: Mapping[int, TileGrid], tiles: Iterable[TileKey]) -> dict[int, NDArray[np.bool_]]:
@@ -114,12 +172,6 @@ def coverage_codes(index: pa.Table, planned: Mapping[int, NDArray[np.bool_]]) ->
 
 
 @dataclass(frozen=True, slots=True)
-class _Counts:
-    target_px: int
-    background_px: int
-
-
-@dataclass(frozen=True, slots=True)
 class _StitchTask:
     sources: tuple[Sources, ...]
     """Of blocks that one worker makes one after the other."""
@@ -127,22 +179,14 @@ class _StitchTask:
     threshold: float
 
 
-def _stitch_blocks(
-    sources: Iterable[Sources], path: str, threshold: float, workers: Workers, seam_count: SeamCount, *, at_once: int
-) -> _Counts:
-    # A block that no usable result touches keeps its fill value: nobody looked.
-    wanted = (s for s in sources if s.keys_by_batch or s.clear)
-    tasks = (_StitchTask(some, path, threshold) for some in iter(lambda: tuple(islice(wanted, at_once)), ()))
-    target_px = background_px = 0
-    for made in workers.map(_stitch, tasks):
-        for counts, seams in made:
-            seam_count.add(seams)
-            target_px += counts.target_px
-            background_px += counts.background_px
-    return _Counts(target_px, background_px)
+@dataclass(frozen=True, slots=True)
+class _BlockReceipt:
+    target_px: int
+    background_px: int
+    seams: BlockSeams
 
 
-def _stitch(task: _StitchTask) -> list[tuple[_Counts, BlockSeams]]:
+def _stitch(task: _StitchTask) -> list[_BlockReceipt]:
     """Each block in turn, while the results of the next are read and the one before is written."""
     made = []
 
@@ -155,8 +199,8 @@ def _stitch(task: _StitchTask) -> list[tuple[_Counts, BlockSeams]]:
             block = stitch_window(sources.window_scene_px, results, sources.grids, clear=sources.clear)
             mask = threshold_mask(block.probability, task.threshold)
             put((sources.store, block, mask))
-            counts = _Counts(target_px=int(np.count_nonzero(mask == 1)), background_px=int(np.count_nonzero(mask == 0)))
-            made.append((counts, block_seams(block.window_scene_px, mask)))
+            target_px, background_px = (int(np.count_nonzero(mask == value)) for value in (1, 0))
+            made.append(_BlockReceipt(target_px, background_px, block_seams(block.window_scene_px, mask)))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple, Self
 
 from t2s_core.errors import BadInput
@@ -111,10 +112,14 @@ class TileGrid:
 
     def over(self, area: Window) -> Iterator[tuple[int, int]]:
         """(row, col) of every tile whose window touches `area`, in row-major order."""
-        cols = list(_touching(area.x0, area.x1, count=self.cols, size=self.width, side=self.side, stride=self.stride))
-        for row in _touching(area.y0, area.y1, count=self.rows, size=self.height, side=self.side, stride=self.stride):
-            for col in cols:
-                yield row, col
+        return product(*self.spans(area))
+
+    def spans(self, area: Window) -> tuple[range, range]:
+        """Rows and columns of the tiles whose windows touch `area`."""
+        return (
+            _touching(area.y0, area.y1, count=self.rows, size=self.height, side=self.side, stride=self.stride),
+            _touching(area.x0, area.x1, count=self.cols, size=self.width, side=self.side, stride=self.stride),
+        )
 
 
 def _count(size: int, side: int, stride: int) -> int:

@@ -40,6 +40,11 @@ class Workers(Protocol):
         """How many items are worked on at the same time, as far as is known by now; at least 1."""
         ...
 
+    @property
+    def models_apart(self) -> bool:
+        """Whether what asks models has workers of its own, as far as is known by now: other work costs it nothing."""
+        ...
+
     def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
         """Results in order of completion. An exception in `function` is raised here; then nothing more is started.
 
@@ -61,6 +66,7 @@ class InProcess:
     """Runs everything here and now, in order: for tests, notebooks and tiny jobs."""
 
     threads = 1
+    models_apart = False
 
     def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:  # noqa: ARG002
         """See `Workers.map`."""
@@ -113,6 +119,12 @@ class DaskWorkers:
         """See `Workers.threads`."""
         roster = self._call()
         return max(1, roster.slots(gpu=True), roster.slots(gpu=False))
+
+    @property
+    def models_apart(self) -> bool:
+        """See `Workers.models_apart`."""
+        roster = self._call()
+        return bool(self._on_gpus and roster.gpus and roster.others)
 
     def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
         """See `Workers.map`. Raises `MachineFault` where no worker is connected, or scheduler or workers are lost."""
@@ -275,6 +287,11 @@ class Timed:
     def threads(self) -> int:
         """See `Workers.threads`."""
         return self._workers.threads
+
+    @property
+    def models_apart(self) -> bool:
+        """See `Workers.models_apart`."""
+        return self._workers.models_apart
 
     def map(self, function: Callable[[T], R], items: Iterable[T], *, models: bool = False) -> Iterator[R]:
         """See `Workers.map`. Raises `Stopped`."""

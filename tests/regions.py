@@ -114,6 +114,7 @@ class DyingWorkers:
     """Dies in the middle, as a pulled plug would: after `n` results of stages nothing more comes."""
 
     threads = 1
+    models_apart = False
 
     def __init__(self, n: int, error: BaseException | None = None) -> None:
         self.left, self.error = n, error or ConnectionError("the plug was pulled")

@@ -1,6 +1,7 @@
 """Where work goes on a cluster, who may join and leave, and what is refused before any work: on real processes."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from infra import cluster as infra_cluster
 from infra.checks import ClusterProblem
 from infra.cluster import cluster_for
 from pipeline.manifest import RunStatus
+from pipeline.stitching import MosaicBlocks
 from pipeline.work import DaskWorkers
 from t2s_core.errors import MachineFault
 
@@ -43,11 +45,35 @@ def test_models_go_to_gpu_workers_and_all_else_keeps_off_them() -> None:
             assert not set(places(workers_on(found), range(30), models=True).values()) & with_gpu
 
 
+def test_a_scene_is_stitched_while_gpus_are_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.mosaics.BLOCK_PX", 512)
+    monkeypatch.setattr("pipeline.early._FEWEST_BLOCKS", 1)
+    spec = spec_of(make_models(tmp_path), draw_scene(tmp_path / "alpha.tif", 2500, 100))
+    rounds, add = [], MosaicBlocks.add
+
+    def noted(self: MosaicBlocks, *arguments: Any, **options: Any) -> None:
+        rounds.append(threading.current_thread().name)
+        add(self, *arguments, **options)
+
+    monkeypatch.setattr(MosaicBlocks, "add", noted)
+    with cluster(1) as made:
+        made.add_worker(**GPU)
+        with cluster_for(made.address) as found:
+            found.client.wait_for_workers(2)
+            workers = workers_on(found)
+            assert workers.models_apart
+            assert run(spec, tmp_path / "out", workers).status is RunStatus.SUCCESS
+    assert "t2s-early" in rounds
+    run(spec, tmp_path / "here")
+    assert results(tmp_path / "out") == results(tmp_path / "here")
+
+
 def test_a_cluster_of_gpus_alone_does_everything() -> None:
     with cluster(0) as made:
         made.add_worker(**GPU)
         with cluster_for(made.address) as found:
             workers = workers_on(found)
+            assert not workers.models_apart
             assert len(places(workers, range(5))) == len(places(workers, range(5), models=True)) == 5
 
 

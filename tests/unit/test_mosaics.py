@@ -313,7 +313,7 @@ def test_scenes_that_begin_at_the_same_time_share_their_parent(tmp_path: Path) -
     def make(number: int) -> None:
         scene = replace(scene_of(40, 40), scene_id=f"s{number}")
         start.wait()
-        create(store, scene, "q", {}, attributes={}, fingerprint="f", layout=Layout())
+        create(store, scene, "q", attributes={}, layout=Layout())
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make, range(8)))
