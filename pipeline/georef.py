@@ -42,10 +42,9 @@ def add_coordinates(group: zarr.Group, geobox: GeoBox, dims: tuple[str, str] = Y
     """Add `spatial_ref` (CF grid mapping with GDAL's GeoTransform) and, on an upright grid, the pixel centres."""
     transform = geobox.affine
     crs = proj_crs(geobox)
-    reference = group.create_array("spatial_ref", shape=(), dtype="int64", fill_value=0, dimension_names=())
-    reference[...] = 0
     gdal_order = (transform.c, transform.a, transform.b, transform.f, transform.d, transform.e)
-    reference.attrs.update({**crs.to_cf(), "GeoTransform": " ".join(repr(float(v)) for v in gdal_order)})
+    attributes = {**crs.to_cf(), "GeoTransform": " ".join(repr(float(v)) for v in gdal_order)}
+    group.create_array("spatial_ref", shape=(), dtype="int64", fill_value=0, dimension_names=(), attributes=attributes)
     if transform.b or transform.d:
         return  # rotated or sheared: no 1-D coordinates exist, the transform says it all
     height, width = geobox.shape

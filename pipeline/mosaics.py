@@ -5,10 +5,12 @@ child groups `2`, `4`, ... . Every chunk (every shard, where sharded) has exactl
 the first write.
 """
 
+import json
 import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -16,9 +18,10 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from pipeline.blocks import BLOCK_PX, CHUNK_PX, blocks, check_single_writer
 from pipeline.georef import YX, add_coordinates, georeference, overview_dims, overview_geobox, pyramid, shape_yx
@@ -39,6 +42,7 @@ FOLDER = "masks.zarr"
 COVERAGE = ("not_planned", *(status.value for status in TileStatus), "pending")
 """What became of a tile; the code in `coverage_l<factor>` is the place in this list."""
 
+_METADATA = "zarr.json"
 _STATE = "t2s:state"
 FINGERPRINT = "t2s:fingerprint"
 """Attribute of a group: the hash of all that determines it."""
@@ -91,23 +95,33 @@ def create(
     with _PARENTS:
         zarr.open_group(target, mode="a", zarr_format=3)
         zarr.open_group(target, path=scene.scene_id, mode="a", zarr_format=3)
-    factors = overview_factors(scene.shape, layout.chunk_px)
-    group = zarr.create_group(
-        target,
-        path=group_path(scene.scene_id, query_id),
-        overwrite=True,
-        attributes={
-            _STATE: "writing",
-            **attributes,
-            **pyramid(scene.geobox, factors),
-        },
-    )
-    _add_rasters(group, scene.geobox, YX, layout)
+    path = f"{FOLDER}/{group_path(scene.scene_id, query_id)}"
+    store.remove(path)
+    objects = dict(_skeleton(scene.geobox, layout))
+    group = json.loads(objects[_METADATA])
+    group["attributes"] = {_STATE: "writing", **attributes, **group["attributes"]}
+    objects[_METADATA] = json.dumps(group).encode()
+    store.write_all({f"{path}/{name}": data for name, data in objects.items()})
+
+
+@lru_cache(maxsize=8)
+def _skeleton(geobox: GeoBox, layout: Layout) -> Mapping[str, bytes]:
+    """The objects of a mosaic without a block, by name below its group: those of all queries of a scene are the same.
+
+    Made in memory and put into a store in one go: Zarr would ask a bucket some 40 times, one after the other.
+    """
+    made: dict[str, Buffer] = {}
+    memory = MemoryStore(made)
+    factors = overview_factors(shape_yx(geobox), layout.chunk_px)
+    group = zarr.create_group(memory, attributes=pyramid(geobox, factors))
+    _add_rasters(group, geobox, YX, layout)
     for factor in factors:
-        geobox = overview_geobox(scene.geobox, factor)
+        of_overview = overview_geobox(geobox, factor)
         dims = overview_dims(factor)
-        overview = group.create_group(str(factor), attributes=georeference(geobox, dims))
-        _add_rasters(overview, geobox, dims, layout)
+        overview = group.create_group(str(factor), attributes=georeference(of_overview, dims))
+        _add_rasters(overview, of_overview, dims, layout)
+        zarr.consolidate_metadata(memory, path=str(factor))
+    return {name: data.to_bytes() for name, data in made.items()}
 
 
 def write_block(
@@ -159,15 +173,10 @@ def finish(
         for _ in workers.map(_write_overview, (_Overview(store, source, target, window) for window in windows)):
             pass  # the next overview is made from this one, so all of it must be there
         source = target
-        _consolidate(store, target)
-    group.attrs.update({**attributes})
-    _consolidate(store, path)
-    # Last, in one write of one object: readers see "writing" or a mosaic that lacks nothing.
-    zarr.open_group(_zarr_store(store, path), mode="r+").attrs.update({_STATE: "complete"})
-
-
-def _consolidate(store: Store, path: str) -> None:
+    group.update_attributes({**attributes})  # `attrs.update` would write the object for each of them
     zarr.consolidate_metadata(_zarr_store(store, path))
+    # Last, in one write of one object: readers see "writing" or a mosaic that lacks nothing.
+    zarr.open_group(_zarr_store(store, path), mode="r+").update_attributes({_STATE: "complete"})
 
 
 def finished(store: Store, scene_id: str, query_id: str) -> dict[str, Any] | None:

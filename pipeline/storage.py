@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,6 +115,13 @@ class Store:
             _write_synced(temporary, data)
             temporary.replace(self.path(name))
 
+    def write_all(self, objects: Mapping[str, bytes]) -> None:
+        """Put many objects, at the same time in a bucket. A crash leaves some of them, on a disk parts, too."""
+        if self.is_local:
+            for folder in {Path(self.path(name)).parent for name in objects}:
+                folder.mkdir(parents=True, exist_ok=True)
+        self.fs.pipe({self.path(name): data for name, data in objects.items()})
+
     def create(self, name: str, data: bytes) -> bool:
         """Put an object where there is none; False, and nothing changed, where there is one.
 
@@ -176,6 +183,7 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Delete one object or a folder with all that is in it; nothing happens where there is none."""
+        self.fs.invalidate_cache()  # see `names`
         if self.fs.exists(self.path(name)):
             self.fs.rm(self.path(name), recursive=True)
 

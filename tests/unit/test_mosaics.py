@@ -277,6 +277,17 @@ def test_a_finished_mosaic_is_recognised_and_a_changed_one_made_anew(store: Stor
     assert changed.target_px < first.target_px
 
 
+def test_nothing_of_an_earlier_mosaic_stays(store: Store) -> None:
+    scene, grids = scene_of(131, 170), {1: TileGrid(170, 131, 64, 0)}
+    stitch(store, scene, all_answers(grids), grids)
+    few = all_answers(grids)[:2]
+    receipt = stitch(store, scene, few, grids, fingerprint="f2")
+    expected = stitch_window(Window(0, 0, 170, 131), few, grids).probability
+    found = open_mosaic(store, "alpha", "water")["probability"].values
+    np.testing.assert_array_equal(found, expected)
+    assert receipt.unseen_px == (expected == 255).sum() > 0
+
+
 def test_a_half_written_mosaic_is_not_taken_for_a_finished_one(store: Store) -> None:
     class Dying(InProcess):
         def map(self, function, items, *, models=False):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
