@@ -127,6 +127,8 @@ def committed(
     place = {query_id: i for i, query_id in enumerate(ids)}
     rows_of = _RowsOfTiles(plan, index)
     tiles = plan.tiles()
+    if not index.num_rows:  # as in a new run: there is nothing whose key could be among the plan's
+        n_wanted, tiles = sum(plan.counts().values()) * len(queries), iter(())
     while some := tuple(islice(tiles, _TILES_AT_ONCE)):
         wanted = [(ask, keys) for tile in some for ask, keys in _keys(plan, tile, queries)]
         n_wanted += len(wanted)

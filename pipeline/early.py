@@ -29,8 +29,8 @@ from pipeline.worker import SegmentTask
 
 _ROUNDS = 8
 """Times that a scene is stitched early, at most: each goes through all that is known of its results by then."""
-_FEWEST_BLOCKS = 16
-"""Blocks that are worth a round: about a second of one worker for each query."""
+_FEWEST_BLOCKS = 8
+"""Blocks that are worth a round: about half a second of one worker for each query."""
 _LEAVE_AFTER_S = 5.0
 """How long a run that ends by an error waits for blocks that are being made."""
 
@@ -65,20 +65,20 @@ class EarlyStitching:
         layout = Layout.sharded(self._spec.shard_px)
         windows = windows_of(self._plan.scene, layout)
         # A finished mosaic stands until another takes its place in one go, however this invocation ends.
-        queries = [
-            q for q in self._spec.queries if finished(self._store, self._plan.scene.scene_id, q.query_id) is None
-        ]
-        if not queries or len(windows) < _FEWEST_BLOCKS:
-            yield Following(None)
+        scene_id, queries = self._plan.scene.scene_id, self._spec.queries
+        if len(windows) < _FEWEST_BLOCKS or not (
+            unfinished := [q for q in queries if finished(self._store, scene_id, q.query_id) is None]
+        ):
+            yield Following()
             return
-        unsettled = Unsettled(self._plan, state, windows, layout.block_px, n_queries=len(self._spec.queries))
+        unsettled = Unsettled(self._plan, state, windows, layout.block_px, n_queries=len(queries))
         following = Following(unsettled, at_least=max(_FEWEST_BLOCKS, -(-len(windows) // _ROUNDS)))
         stop = threading.Event()
 
         def stitch() -> None:
             timed = Timed(self._workers, stop)
             try:
-                self._rounds(state, queries, layout, following, timed)
+                self._rounds(state, unfinished, layout, following, timed)
             except BaseException as error:  # noqa: BLE001 -- raised by the thread that follows
                 following.error = error
             self.busy_s, self.workers = timed.busy_s, frozenset(timed.names)

@@ -108,7 +108,7 @@ def create(
 def _skeleton(geobox: GeoBox, layout: Layout) -> Mapping[str, bytes]:
     """The objects of a mosaic without a block, by name below its group: those of all queries of a scene are the same.
 
-    Made in memory and put into a store in one go: Zarr would ask a bucket some 40 times, one after the other.
+    Made in memory and put into a store in one go: Zarr would make array after array, with several requests for each.
     """
     made: dict[str, Buffer] = {}
     memory = MemoryStore(made)

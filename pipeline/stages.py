@@ -127,7 +127,7 @@ def _segment(
     sizes = TaskSizes(-(-n_open // of_batch), lambda: workers.threads, tile_queries=of_batch)
     is_done = state.is_done(retry_failed=context.retry_failed)
     tasks = _tasks(plan, context, sizes, is_done, is_irrelevant)
-    with _beside(context, state, name) as following:
+    with _beside(context, state, name) if n_open else nullcontext(Following()) as following:
         for receipts in workers.map(run_batches, following.given(tasks), models=True):
             sizes.took(receipts)
             for receipt in receipts:

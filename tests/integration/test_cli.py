@@ -214,14 +214,14 @@ def test_plan_knows_the_time_after_a_run_with_the_same_models(
 
 
 def test_what_a_run_took_predicts_the_next_one_elsewhere_and_says_how_far_off_it_was(
-    models: Models, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Command, models: Models, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("T2S_CACHE", str(tmp_path / "cache"))
+    work_here(monkeypatch)
     first, second = (
-        json.loads(t2s("segment", *arguments(models, scene, tmp_path / name), "--json").stdout)
+        json.loads(here("segment", *arguments(models, scene, tmp_path / name), "--json")[1])
         for name in ("first", "second")
     )
-    planned = json.loads(t2s("plan", *arguments(models, scene, tmp_path / "third")[:-3], "--json").stdout)
+    planned = json.loads(here("plan", *arguments(models, scene, tmp_path / "third")[:-3], "--json")[1])
     assert "estimate" not in first
     assert second["estimate"]["measured_by"] == first["run_id"]
     assert second["estimate"]["tokens"] == second["history"][-1]["n_tokens"]
