@@ -69,14 +69,19 @@ class Terminal:
 
 @contextmanager
 def in_terminal(
-    arguments: Sequence[object], environment: Mapping[str, str] | None = None, *, columns: int = 80, here: bool = True
+    arguments: Sequence[object],
+    environment: Mapping[str, str] | None = None,
+    *,
+    columns: int = 80,
+    here: bool = True,
+    program: str = "t2s",
 ) -> Iterator[Terminal]:
-    """`t2s` with arguments in a terminal of 24 lines; it is killed at the end. `here`: its workers are itself."""
+    """A program in a terminal of 24 lines; it is killed at the end. `here`: the workers of `t2s` are itself."""
     ours, theirs = os.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     ambient = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}  # of another one
     given = {**ambient, "TERM": "xterm-256color", **(environment or {})}
-    process = forked(_command, [str(a) for a in arguments], os.ttyname(theirs), given, here)
+    process = forked(_command, program, [str(a) for a in arguments], os.ttyname(theirs), given, here)
     screen = pyte.Screen(columns, 24)
     try:
         yield Terminal(process, ours, screen, pyte.ByteStream(screen))
@@ -87,13 +92,15 @@ def in_terminal(
         os.close(theirs)
 
 
-def _command(arguments: list[str], terminal: str, environment: dict[str, str], here: bool) -> None:
+def _command(program: str, arguments: list[str], terminal: str, environment: dict[str, str], here: bool) -> None:
     os.setsid()
     file = os.open(terminal, os.O_RDWR)  # of a session without a terminal it becomes the terminal
     for number in range(3):
         os.dup2(file, number)
     os.environ.clear()
     os.environ.update(environment)
+    if program != "t2s":
+        os.execvp(program, [program, *arguments])  # noqa: S606 -- a shell itself
     import flows.run
     import flows.workers
     from flows.cli.app import main

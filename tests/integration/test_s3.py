@@ -72,7 +72,7 @@ def test_a_run_in_a_bucket_is_validated_and_exported_there(bucket: str, tmp_path
 
 
 def test_a_run_in_a_bucket_is_looked_at_there(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """plan --preview, report, explain and open_run, with scene and results in a bucket."""
+    """plan --preview, a sample, report, explain and open_run, with scene and results in a bucket."""
     work_here(monkeypatch)
     Store.at(bucket).upload(draw_scene(tmp_path / "gamma.tif", seed=4), "scenes/gamma.tif")
     models, out, why = make_models(tmp_path), f"{bucket}/runs/looked-at", tmp_path / "why.html"
@@ -86,7 +86,10 @@ def test_a_run_in_a_bucket_is_looked_at_there(bucket: str, tmp_path: Path, monke
     t2s("plan", *asked, "--out", out, "--preview", str(tmp_path / "plan.html"))
     assert "9 tiles in 1 scene" in (tmp_path / "plan.html").read_text()
     assert "No picture" not in (tmp_path / "plan.html").read_text()
-    t2s("segment", *asked, "--out", out, "--direct")
+    t2s("segment", *asked, "--out", out, "--direct", "--sample", "3")
+    assert Store.at(out).exists("sample/report.html")
+    whole = json.loads(t2s("segment", *asked, "--out", out, "--direct", "--json").stdout)
+    assert (whole["counts"]["ok"], whole["history"][-1]["computed"]) == (9, 6), "what the sample computed is kept"
     before = Store.at(out).read("report.html")
     Store.at(out).remove("report.html")
     assert json.loads(t2s("report", out, "--json").stdout) == {"href": f"{out}/report.html"}
