@@ -96,12 +96,14 @@ def create(
         zarr.open_group(target, mode="a", zarr_format=3)
         zarr.open_group(target, path=scene.scene_id, mode="a", zarr_format=3)
     path = f"{FOLDER}/{group_path(scene.scene_id, query_id)}"
+    # Removed first and written last: a crash in between leaves no group, rather than one that seems whole.
+    store.remove(f"{path}/{_METADATA}")
     store.remove(path)
     objects = dict(_skeleton(scene.geobox, layout))
-    group = json.loads(objects[_METADATA])
+    group = json.loads(objects.pop(_METADATA))
     group["attributes"] = {_STATE: "writing", **attributes, **group["attributes"]}
-    objects[_METADATA] = json.dumps(group).encode()
     store.write_all({f"{path}/{name}": data for name, data in objects.items()})
+    store.write(f"{path}/{_METADATA}", json.dumps(group).encode())
 
 
 @lru_cache(maxsize=8)
@@ -288,6 +290,7 @@ def _add_coverage(group: zarr.Group, level: int, codes: NDArray[np.uint8]) -> No
     group.create_array(
         f"coverage_l{level}",
         data=codes,
+        overwrite=True,  # of an attempt to finish that failed
         # The grids of two levels differ in size, and a dimension has one size in a dataset: so each has its own name.
         dimension_names=(f"tile_row_l{level}", f"tile_col_l{level}"),
         attributes={

@@ -179,8 +179,11 @@ class ScenePlan:
                 yield from _batches_of(open_asks, irrelevant=irrelevant)
 
     def _blocks(self, batch_tiles: int) -> Iterator[tuple[PlannedTile, ...]]:
-        """Up to `batch_tiles` tiles of one level: another level must not move the tiles of this one between batches."""
-        for level in sorted(self.grids):
+        """Up to `batch_tiles` tiles of one level: another level must not move the tiles of this one between batches.
+
+        The coarsest level first, whose tiles are few: a part of the scene is finished once its fine tiles are.
+        """
+        for level in sorted(self.grids, reverse=True):
             tiles = self._tiles_of(level, _BAND_ROWS)
             while block := tuple(islice(tiles, batch_tiles)):
                 yield block

@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from typing import Any
 
 from pipeline.committed import Committed, committed
-from pipeline.early import EarlyStitching, Following
+from pipeline.early import EarlyStitching, Watch
 from pipeline.features import Provenance, vectorise_scene_query
 from pipeline.first_look import irrelevant_by
 from pipeline.metrics import OF_RUN
@@ -127,8 +127,8 @@ def _segment(
     sizes = TaskSizes(-(-n_open // of_batch), lambda: workers.threads, tile_queries=of_batch)
     is_done = state.is_done(retry_failed=context.retry_failed)
     tasks = _tasks(plan, context, sizes, is_done, is_irrelevant)
-    with _beside(context, state, name) if n_open else nullcontext(Following()) as following:
-        for receipts in workers.map(run_batches, following.given(tasks), models=True):
+    with _watch(context, state, name) if n_open else nullcontext(Watch(None)) as watch:
+        for receipts in workers.map(run_batches, watch.given(tasks), models=True):
             sizes.took(receipts)
             for receipt in receipts:
                 n = sum(receipt.statuses.values())
@@ -139,14 +139,14 @@ def _segment(
                 OF_RUN.count(receipt.statuses, receipt.n_tokens, receipt.seconds())
                 advance(n)
                 context.tolerance.count(receipt.statuses[TileStatus.FAILED.value])
-                following.settled(receipt.name)
+                watch.committed(receipt.name)
     return tally
 
 
-def _beside(context: RunContext, state: Committed, name: str) -> AbstractContextManager[Following]:
+def _watch(context: RunContext, state: Committed, name: str) -> AbstractContextManager[Watch]:
     # What is computed again may replace what a block was made of; and a first look answers tiles of another plan.
     if context.early is None or context.retry_failed or name != "segment":
-        return nullcontext(Following())
+        return nullcontext(Watch(None))
     return context.early.beside(state)
 
 
@@ -174,6 +174,8 @@ def stitch_scene(
             early=None if context.early is None else context.early.of(query),
         )
         computed += not receipt.reused
+        if context.early is not None:
+            context.early.forget(query)
         pixels[query.query_id] = {"target_px": receipt.target_px, "unseen_px": receipt.unseen_px}
         seams[query.query_id] = receipt.seams
         advance(1)

@@ -127,7 +127,10 @@ class MosaicBlocks:
         return {s.window_scene_px: s.digest for s in sources} == self._made
 
     def add(self, sources: Iterable[Sources], workers: Workers, *, n_blocks: int) -> None:
-        """Stitch and write more blocks, about `n_blocks`. No block may be given twice."""
+        """Stitch and write more blocks, about `n_blocks`, none of them among `windows`.
+
+        Where it raises, the blocks that were at work are not among `windows`, and may be written again.
+        """
         # few enough that every worker gets some
         at_once = max(1, min(_BLOCKS_AT_ONCE, n_blocks // (2 * workers.threads)))
         drawn: dict[Window, int] = {}

@@ -116,11 +116,14 @@ class Store:
             temporary.replace(self.path(name))
 
     def write_all(self, objects: Mapping[str, bytes]) -> None:
-        """Put many objects, at the same time in a bucket. A crash leaves some of them, on a disk parts, too."""
-        if self.is_local:
-            for folder in {Path(self.path(name)).parent for name in objects}:
-                folder.mkdir(parents=True, exist_ok=True)
-        self.fs.pipe({self.path(name): data for name, data in objects.items()})
+        """Put many objects, each whole or not at all, in a bucket at the same time. A power cut may undo it."""
+        if not self.is_local:
+            self.fs.pipe({self.path(name): data for name, data in objects.items()})
+            return
+        for name, data in objects.items():
+            with _beside(Path(self.path(name))) as temporary:
+                temporary.write_bytes(data)
+                temporary.replace(self.path(name))
 
     def create(self, name: str, data: bytes) -> bool:
         """Put an object where there is none; False, and nothing changed, where there is one.

@@ -101,6 +101,9 @@ def check_coverage(run: Published, found: Findings) -> None:
             planned = planned_tiles(plan.grids, (tile.key for tile in plan.tiles()))
             index = run.committed[plan.scene.scene_id].of_query(query)
             for level, expected in coverage_codes(index, planned).items():
+                if f"coverage_l{level}" not in group:
+                    found.problem(path, f"has no coverage of level {level}, which is written last")
+                    continue
                 stored = np.asarray(group[f"coverage_l{level}"])
                 if stored.shape != expected.shape:
                     found.problem(

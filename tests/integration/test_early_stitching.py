@@ -10,12 +10,16 @@ from regions import NOTHING, ROADS, WATER, draw_scene, files, make_models, resul
 
 import pipeline.early
 import pipeline.mosaics
+import pipeline.stitching
+from pipeline.conduct import Stage, Stages
 from pipeline.manifest import RunStatus
 from pipeline.region import Outcome
 from pipeline.sources import Sources
 from pipeline.spec import Models, RunSpec
+from pipeline.stages import StageReceipt, segment_scene, stitch_scene
 from pipeline.status import run_status
 from pipeline.stitching import MosaicBlocks
+from pipeline.validate import validate_run
 from pipeline.work import InProcess, Workers
 
 WAIT_S = 60
@@ -134,8 +138,51 @@ def test_a_run_that_ends_half_way_leaves_what_the_next_one_goes_on_from(
     assert results(out) == results(tmp_path / "plain")
 
 
-def test_what_stitching_dies_of_ends_the_run(
-    models: Models, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_attempt_that_fails_leaves_no_block_to_the_next_one(
+    models: Models, scene: Path, early: Sequence[int], tmp_path: Path
+) -> None:
+    """Prefect tries stages again, with all that they share."""
+
+    class DyingOnce(Apart):
+        left = 1
+
+        def wait(self) -> None:
+            super().wait()
+            if self.left:
+                self.left = 0
+                raise ConnectionError("the bucket was away")
+
+    def twice(stage: Stage) -> Stage:
+        def tried(*given: Any) -> StageReceipt:
+            try:
+                return stage(*given)
+            except ConnectionError:
+                return stage(*given)
+
+        return tried
+
+    spec, finish = spec_of(models, scene), pipeline.stitching.finish
+    fails = [True]
+
+    def failing_once(*given: Any, **options: Any) -> None:
+        finish(*given, **options)
+        if fails.pop():
+            fails.append(False)
+            raise ConnectionError("the bucket was away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.stitching.finish", failing_once)
+        stages = Stages(segment=twice(segment_scene), stitch=twice(stitch_scene))
+        outcome = run(spec, tmp_path / "out", DyingOnce(), stages=stages)
+    assert outcome.status is RunStatus.SUCCESS
+    assert len(early) > 0
+    plain = run(spec, tmp_path / "plain")
+    assert results(tmp_path / "out") == results(tmp_path / "plain")
+    assert outcome.manifest["seams"] == plain.manifest["seams"]
+
+
+def test_what_stitching_dies_of_stops_no_model(
+    models: Models, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     workers, spec, out = Apart(), spec_of(models, scene), tmp_path / "out"
 
@@ -147,5 +194,24 @@ def test_what_stitching_dies_of_ends_the_run(
         patch.setattr("pipeline.stitching.write_block", full)
         with pytest.raises(OSError, match="no space is left"):
             run(spec, out, workers)
-    assert run_status(str(out))["error"] == "OSError: no space is left"
+    assert "cannot be stitched early" in caplog.text
+    status = run_status(str(out))
+    assert (status["error"], status["tile_queries"]["pending"]) == ("OSError: no space is left", 0)
     assert run(spec, out).status is RunStatus.SUCCESS
+
+
+def test_an_unfinished_run_is_looked_at_as_any(
+    models: Models, scene: Path, early: Sequence[int], tmp_path: Path
+) -> None:
+    class Dying(Apart):
+        def wait(self) -> None:
+            super().wait()
+            raise ConnectionError("the plug was pulled")
+
+    out = str(tmp_path / "out")
+    with pytest.raises(ConnectionError):
+        run(spec_of(models, scene), Path(out), Dying())
+    assert early
+    said = {check["name"]: check["detail"] for check in validate_run(out)["checks"] if not check["ok"]}
+    assert "no coverage of level 1" in said["coverage"]
+    assert "KeyError" not in str(said)

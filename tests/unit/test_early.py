@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from pipeline.blocks import blocks
 from pipeline.committed import Committed, committed
-from pipeline.early import Following, Unsettled
+from pipeline.early import Unsettled, Watch, _rounds
 from pipeline.mosaics import FINGERPRINT, Layout, finished, group_path, open_mosaic
 from pipeline.normalise import IDENTITY
 from pipeline.plan import ModelVersions, PlannedTile, ScenePlan, grids_for
@@ -83,18 +84,20 @@ def test_a_block_is_ready_once_all_tiles_that_touch_it_are_answered(
     plan = plan_of(height, width, overlap_px=overlap_px, levels=levels, holes=holes)
     windows = list(blocks(plan.scene.shape, 32, 64))
     nothing = committed(Store.at("memory://nothing-here"), plan, [WATER, ROADS])
-    unsettled = Unsettled(plan, nothing, windows, 64, n_queries=2)
+    unsettled = Unsettled(plan, nothing, windows, 64)
     parts = [(tile, query) for tile in plan.tiles() for query in (WATER, ROADS)]
     left = {(tile.key, query.query_id): tile.window_scene_px for tile, query in parts}
+    touched = [w for w in windows if any(w.intersection(tile) is not None for tile in left.values())]
+    assert unsettled.n_blocks == len(touched)
     found: list[Window] = []
     for place in np.random.default_rng(seed).permutation(len(parts)):
         found, unsettled.ready = found + unsettled.ready, []
         waiting = [w for w in windows if any(w.intersection(tile) is not None for tile in left.values())]
-        assert sorted(found) == sorted(set(windows) - set(waiting))
+        assert sorted(found) == sorted(set(touched) - set(waiting))
         tile, query = parts[place]
         del left[tile.key, query.query_id]
-        unsettled.settle(tile.key, 1)
-    assert sorted(found + unsettled.ready) == sorted(windows)
+        unsettled.settle([(tile.key, 1)])
+    assert sorted(found + unsettled.ready) == sorted(touched)
 
 
 def test_what_was_committed_before_is_not_waited_for(store: Store) -> None:
@@ -105,9 +108,9 @@ def test_what_was_committed_before_is_not_waited_for(store: Store) -> None:
     commit(store, "a", [row(plan, tile, query) for tile in of_first for query in (WATER, ROADS)])
     commit(store, "b", [row(plan, tile) for tile in tiles if tile not in of_first])
     state = committed(store, plan, [WATER, ROADS])
-    assert Unsettled(plan, state, windows, 64, n_queries=2).ready == windows[:1]
+    assert Unsettled(plan, state, windows, 64).ready == windows[:1]
     alone = committed(store, plan, [WATER])
-    assert Unsettled(plan, alone, windows, 64, n_queries=1).ready == windows
+    assert Unsettled(plan, alone, windows, 64).ready == windows
 
 
 class TestMosaic:
@@ -153,54 +156,67 @@ class TestMosaic:
         assert self.stitched(store, state, early) == self.stitched(store, replace(state), None)
 
 
-class TestFollowing:
-    """Two threads: one tells, one takes."""
+class Apart(InProcess):
+    """Models here, all else there."""
 
-    def following(self, at_least: int) -> tuple[Following, list[PlannedTile]]:
-        plan = plan_of(40, 40 * 5, overlap_px=0)
-        nothing = committed(Store.at("memory://nothing-here"), plan, [WATER])
-        windows = [Window(x, 0, x + 40, 40) for x in range(0, 200, 40)]
-        return Following(Unsettled(plan, nothing, windows, 40, n_queries=1), at_least), list(plan.tiles())
+    models_apart = True
 
-    def tell(self, following: Following, tiles: Sequence[PlannedTile]) -> None:
+
+class TestRounds:
+    """What is reported comes back as blocks that are ready."""
+
+    plan = plan_of(40, 40 * 16, overlap_px=0)
+    layout = Layout(chunk_px=40, block_px=40)
+
+    def report(self, store: Store, watch: Watch, tiles: Sequence[PlannedTile]) -> None:
         for tile in tiles:
-            name = str(tile.key)
-            following._given[name] = [(tile.key, 1)]
-            following.settled(name)
+            name = commit(store, str(tile.key.col), [row(self.plan, tile)])
+            watch._given[name] = [(tile.key, 1)]
+            watch.committed(name)
 
-    def test_a_round_takes_all_that_is_ready_and_each_block_once(self) -> None:
-        following, tiles = self.following(2)
-        rounds = following.rounds(lambda: True)
-        self.tell(following, tiles[:3])
-        windows, batches = next(rounds)
-        assert [w.x0 for w in windows] == [0, 40, 80]
-        assert batches == [str(tile.key) for tile in tiles[:3]]
-        self.tell(following, tiles[3:])
-        assert [w.x0 for w in next(rounds)[0]] == [120, 160]
-        following.end()
+    def test_each_block_is_ready_once_and_with_it_all_that_is_committed(self, store: Store) -> None:
+        watch, tiles = Watch(SimpleQueue()), list(self.plan.tiles())
+        nothing = committed(store, self.plan, [WATER])
+        rounds = _rounds(self.plan, nothing, store, watch, self.layout, Apart())
+        self.report(store, watch, tiles[:8])
+        state, windows = next(rounds)
+        assert [w.x0 // 40 for w in windows] == list(range(8))
+        assert (state.index.num_rows, len(state.batches)) == (8, 8)
+        self.report(store, watch, tiles[8:])
+        state, windows = next(rounds)
+        assert [w.x0 // 40 for w in windows] == list(range(8, 16))
+        assert state.index.num_rows == 16
+        watch.end()
         assert list(rounds) == []
 
-    def test_nothing_is_taken_while_it_is_not_worth_it(self) -> None:
-        following, tiles = self.following(1)
-        is_worth, taken = threading.Event(), []
-        thread = threading.Thread(target=lambda: taken.extend(following.rounds(is_worth.is_set)))
+    def test_workers_that_come_later_find_what_was_committed_before(self, store: Store) -> None:
+        class Later(Apart):
+            models_apart = False
+
+        watch, tiles, workers = Watch(SimpleQueue()), list(self.plan.tiles()), Later()
+        taken = []
+        rounds = _rounds(self.plan, committed(store, self.plan, [WATER]), store, watch, self.layout, workers)
+        self.report(store, watch, tiles[:10])
+        thread = threading.Thread(target=lambda: taken.extend(rounds))
         thread.start()
-        self.tell(following, tiles[:4])
-        is_worth.set()
-        self.tell(following, tiles[4:])
+        while watch._reports is not None and not watch._reports.empty():
+            assert thread.is_alive()
+        workers.models_apart = True
+        self.report(store, watch, tiles[10:11])
         while not taken:
             assert thread.is_alive()
-        following.end()
+        watch.end()
         thread.join(60)
-        assert [len(windows) for windows, _ in taken] == [5]
+        assert [len(windows) for _, windows in taken] == [11]
 
-    def test_what_stitching_raised_is_raised_where_the_next_batch_is_settled(self) -> None:
-        following, tiles = self.following(1)
-        following.error = OSError("no space is left")
-        with pytest.raises(OSError, match="no space"):
-            self.tell(following, tiles[:1])
+    def test_after_the_end_nothing_begins(self, store: Store) -> None:
+        watch = Watch(SimpleQueue())
+        self.report(store, watch, list(self.plan.tiles()))
+        watch.end()
+        assert list(_rounds(self.plan, committed(store, self.plan, [WATER]), store, watch, self.layout, Apart())) == []
 
-    def test_without_workers_apart_nobody_is_told(self) -> None:
-        nobody = Following()
-        nobody.settled("tiles/alpha/1/a.parquet")
+    def test_who_is_watched_by_nobody_reports_nothing(self) -> None:
+        nobody = Watch(None)
+        nobody.committed("tiles/alpha/1/a.parquet")
+        nobody.end()
         assert list(nobody.given([])) == []
