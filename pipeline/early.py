@@ -21,11 +21,13 @@ from pipeline.committed import Committed
 from pipeline.mosaics import Layout, finished
 from pipeline.plan import Batch, ScenePlan
 from pipeline.queries import Query
+from pipeline.redaction import redacted
 from pipeline.results import read_index
 from pipeline.sources import sources_touching
 from pipeline.spec import RunSpec
 from pipeline.stitching import MosaicBlocks, begin_mosaic, windows_of
 from pipeline.storage import Store
+from pipeline.texts import one_line
 from pipeline.tiling import TileKey, Window
 from pipeline.work import Stopped, Timed, Workers
 from pipeline.worker import SegmentTask
@@ -105,8 +107,9 @@ class EarlyStitching:
                         blocks.add(sources, timed, n_blocks=len(windows))
         except Stopped:
             return
-        except Exception:  # the models need not wait for what may well succeed at the end, or fail there
-            log.warning("a scene cannot be stitched early: all of it is stitched at the end", exc_info=True)
+        except Exception as error:  # noqa: BLE001 -- no model waits for it: it passes, or is met again at the end
+            why = redacted(f"{type(error).__name__}: {one_line(error)}")
+            log.warning("a scene cannot be stitched early, so that all of it is stitched at the end: %s", why)
             return
         finally:
             self.busy_s += timed.busy_s
