@@ -100,6 +100,8 @@ class EarlyStitching:
         try:
             for seen, windows in _rounds(self._plan, state, self._store, watch, self._layout, timed):
                 state, made = seen, made or self._begun()
+                if not made:
+                    return
                 for query in self._spec.queries:
                     if blocks := made.get(query.query_id):
                         index, scene_id = state.of_query(query), self._plan.scene.scene_id

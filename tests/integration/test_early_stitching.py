@@ -46,6 +46,15 @@ class Apart(InProcess):
         assert self.stitched.wait(WAIT_S), "no block was stitched early"
 
 
+class Dying(Apart):
+    """Before the last answer."""
+
+    def wait(self) -> None:
+        """For a block, and then for nothing any more."""
+        super().wait()
+        raise ConnectionError("the plug was pulled")
+
+
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.mosaics, "BLOCK_PX", 512)
@@ -122,11 +131,6 @@ def test_a_finished_mosaic_is_not_touched_before_another_takes_its_place(
 def test_a_run_that_ends_half_way_leaves_what_the_next_one_goes_on_from(
     models: Models, scene: Path, early: Sequence[int], tmp_path: Path
 ) -> None:
-    class Dying(Apart):
-        def wait(self) -> None:
-            super().wait()
-            raise ConnectionError("the plug was pulled")
-
     spec, out = spec_of(models, scene), tmp_path / "out"
     with pytest.raises(ConnectionError):
         run(spec, out, Dying())
@@ -203,11 +207,6 @@ def test_what_stitching_dies_of_stops_no_model(
 def test_an_unfinished_run_is_looked_at_as_any(
     models: Models, scene: Path, early: Sequence[int], tmp_path: Path
 ) -> None:
-    class Dying(Apart):
-        def wait(self) -> None:
-            super().wait()
-            raise ConnectionError("the plug was pulled")
-
     out = str(tmp_path / "out")
     with pytest.raises(ConnectionError):
         run(spec_of(models, scene), Path(out), Dying())
