@@ -21,7 +21,6 @@ from pipeline.committed import Committed
 from pipeline.mosaics import Layout, finished
 from pipeline.plan import Batch, ScenePlan
 from pipeline.queries import Query
-from pipeline.redaction import redacted
 from pipeline.results import read_index
 from pipeline.sources import sources_touching
 from pipeline.spec import RunSpec
@@ -110,8 +109,8 @@ class EarlyStitching:
         except Stopped:
             return
         except Exception as error:  # noqa: BLE001 -- no model waits for it: it passes, or is met again at the end
-            why = redacted(f"{type(error).__name__}: {one_line(error)}")
-            log.warning("a scene cannot be stitched early, so that all of it is stitched at the end: %s", why)
+            said = "a scene cannot be stitched early, so that all of it is stitched at the end: %s: %s"
+            log.warning(said, type(error).__name__, one_line(error))
             return
         finally:
             self.busy_s += timed.busy_s
