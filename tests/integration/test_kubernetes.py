@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fake_kubernetes import ROOT, Kubernetes, config, kubernetes, operator
+from fake_kubernetes import Kubernetes, config, kubernetes, operator
+from kubernetes_pods import ROOT
 from processes import start, where
 from regions import WATER, make_models, results, run, spec_of
 from trials import Region
