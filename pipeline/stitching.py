@@ -78,12 +78,14 @@ def stitch_scene_query(
     def sources(of: Iterable[Window]) -> Iterator[Sources]:
         return sources_touching(store, scene.scene_id, index, grids, of)
 
-    if early is None or not early.holds(sources(early.windows)):
-        early = begin_mosaic(store, scene, query, threshold=threshold, trace=trace, layout=layout)
-    rest = [window for window in windows if window not in early.windows]
-    early.add(sources(rest), workers, n_blocks=len(rest))
-    seams = seam_check(early.seam_count.counts, grids)
-    seen = {"target_px": early.target_px, "background_px": early.background_px}
+    if early is not None and early.holds(sources(early.windows)):
+        made = early
+    else:
+        made = begin_mosaic(store, scene, query, threshold=threshold, trace=trace, layout=layout)
+    rest = [window for window in windows if window not in made.windows]
+    made.add(sources(rest), workers, n_blocks=len(rest))
+    seams = seam_check(made.seam_count.counts, grids)
+    seen = {"target_px": made.target_px, "background_px": made.background_px}
     pixels = {**seen, "unseen_px": scene.shape[0] * scene.shape[1] - sum(seen.values())}
     attributes = {FINGERPRINT: fingerprint, "t2s:pixels": pixels, "t2s:seams": seams}
     coverage = coverage_codes(index, planned)
