@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-from bench_overhead import BOXES, QUERIES, TILE_PX, Ellipses, SameReply, _repeated
+from bench_overhead import BOXES, QUERIES, TILE_PX, Ellipses, SameReply, repeated
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from pipeline import worker
@@ -59,7 +59,7 @@ def measure() -> dict[str, Any]:
     side = int(os.environ.get("T2S_BENCH_SIDE_PX", "16384"))
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(draw_scenes(Store.at(folder), seed=0, size_px=side // 4)[0])
-        scene = _repeated(drawn, Path(folder) / "large.tif")
+        scene = repeated(drawn, Path(folder) / "large.tif")
         at_end, meanwhile = _run(scene, Together), _run(scene, DaskWorkers)
     return {
         "ratio": round(at_end["stitch_s"] / meanwhile["stitch_s"], 2),

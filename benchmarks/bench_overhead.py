@@ -129,7 +129,7 @@ def measure() -> dict[str, Any]:
     nothing, drawing = Pair(SameReply(version, profile), ellipses), Pair(SameReply(version, profile, BOXES), ellipses)
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(draw_scenes(Store.at(folder), seed=0, size_px=side)[0])
-        large = _repeated(scene, Path(folder) / "large.tif")
+        large = repeated(scene, Path(folder) / "large.tif")
         runs = [_run(scene, QUERIES, real) for _ in range(RUNS + 1)][1:]
         none_runs = [_run(large, QUERIES[:1], nothing) for _ in range(RUNS + 1)][1:]
         drawn_runs = [_run(large, QUERIES[:1], drawing) for _ in range(RUNS + 1)][1:]
@@ -153,7 +153,7 @@ def measure() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _repeated(scene: Path, target: Path) -> Path:
+def repeated(scene: Path, target: Path) -> Path:
     """The scene `REPEATS` times along both axes."""
     with rasterio.open(scene) as source:
         pixels, profile = source.read(), source.profile

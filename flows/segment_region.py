@@ -18,13 +18,9 @@ from pipeline.work import Stopped
 from tasks.region import publish_scene, segment_scene, stitch_scene, vectorise_scene
 
 
-class _NotStopped(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        raised = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
-        return raised is not Stopped and "exception Stopped" not in record.getMessage()
-
-
-_NOT_STOPPED = _NotStopped()
+def _is_of_no_stopped_stage(record: logging.LogRecord) -> bool:
+    raised = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
+    return raised is not Stopped and "exception Stopped" not in record.getMessage()
 
 
 @flow(name="segment-region", persist_result=False)
@@ -67,4 +63,4 @@ def segment_region(run: RunRequest | str) -> Outcome:
 
 def _say_nothing_of_stopped_stages() -> None:
     """What ended the run is said; that it ended the stages of other scenes explains nothing."""
-    logging.getLogger("prefect.task_runs").addFilter(_NOT_STOPPED)  # once, however often
+    logging.getLogger("prefect.task_runs").addFilter(_is_of_no_stopped_stage)  # once, however often

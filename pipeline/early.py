@@ -7,6 +7,7 @@ and what goes wrong here is met again, or not, when the scene is stitched.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,8 +75,8 @@ class EarlyStitching:
 
         `state`: what is committed at the start. Only a segmentation that ends well leaves blocks.
         """
-        is_too_small = len(windows_of(self._plan.scene, self._layout)) < _FEWEST_BLOCKS
-        if is_too_small or (self._thread is not None and self._thread.is_alive()):  # of an earlier attempt
+        n_blocks = math.prod(-(-side_px // self._layout.block_px) for side_px in self._plan.scene.shape)
+        if n_blocks < _FEWEST_BLOCKS or (self._thread is not None and self._thread.is_alive()):  # of an earlier attempt
             yield Watch(None)
             return
         watch, stop = Watch(SimpleQueue()), threading.Event()
@@ -176,17 +177,15 @@ def _rounds(  # noqa: PLR0917 -- called once
     names: list[str] = []
     for name, answered in watch.reports():
         names.append(name)
+        if unsettled is not None:
+            unsettled.settle(answered)
         if not workers.models_apart:
-            if unsettled is not None:
-                unsettled.settle(answered)
             continue
         if unsettled is None:
             state, names = _extended(store, state, names), []
             unsettled = Unsettled(plan, state, windows_of(plan.scene, layout), layout.block_px)
             if unsettled.n_blocks < _FEWEST_BLOCKS:
                 return
-        else:
-            unsettled.settle(answered)
         if len(unsettled.ready) >= max(_FEWEST_BLOCKS, -(-unsettled.n_blocks // _ROUNDS)):
             state, names = _extended(store, state, names), []
             windows, unsettled.ready = unsettled.ready, []

@@ -118,12 +118,8 @@ def _through_prefect(prepared: "Prepared", asked: RunRequest) -> "Outcome":
     return state.result()  # raises what the flow raised
 
 
-class _NotOfEngines(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
-
-
-_NOT_OF_ENGINES = _NotOfEngines()
+def _is_of_no_engine(record: logging.LogRecord) -> bool:
+    return not record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
 
 
 def _leave_engines_to_their_pages() -> None:
@@ -132,7 +128,7 @@ def _leave_engines_to_their_pages() -> None:
 
     for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):
-            handler.addFilter(_NOT_OF_ENGINES)  # once, however often
+            handler.addFilter(_is_of_no_engine)  # once, however often
 
 
 def summary(outcome: "Outcome", out: str) -> str:
