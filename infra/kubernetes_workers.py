@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 from infra.checks import ClusterProblem
@@ -25,6 +25,8 @@ _ACT_S = 120
 """How long the operator may take to act on a new cluster, and a scheduler to end once and again."""
 _ANSWER_S = 60.0
 """How long one change may take."""
+_GONE_S = 150.0
+"""How long a cluster may take to go: the operator looks every 60 s whether what it was at with it has ended."""
 _LOOK_EVERY_S = 10.0
 """How often pods are looked at that are not there yet."""
 _STUCK_S = 60.0
@@ -127,7 +129,7 @@ class KubernetesWorkers:
                 await by_name[name].delete()
                 self._sizes[pool] -= 1
         try:
-            group = await DaskWorkerGroup.get(self._group(pool), namespace=self.cluster.namespace)
+            group = await DaskWorkerGroup.get(_group(self.cluster.name, pool), namespace=self.cluster.namespace)
         except kr8s.NotFoundError:
             return  # the operator has not made it yet; likewise
         await group.scale(n)
@@ -145,21 +147,13 @@ class KubernetesWorkers:
         await scheduler.retire_workers(workers=known, close_workers=False, remove=False)
         return leaving
 
-    def _group(self, pool: PoolName) -> str:
-        return f"{self.cluster.name}-{'default' if pool == 'cpu' else pool}"
-
     def _selector(self, pool: PoolName) -> dict[str, str]:
-        return {"dask.org/workergroup-name": self._group(pool)}
+        return {"dask.org/workergroup-name": _group(self.cluster.name, pool)}
 
     def close(self) -> None:
         """Delete the DaskCluster, and with it all pods. Says so where that fails: what was computed is not lost."""
-        name, namespace = self.cluster.name, self.cluster.namespace
-        try:
-            with _as_problem():
-                self.cluster.close(timeout=_ANSWER_S)
-        except ClusterProblem as problem:
-            way_out = f"kubectl --namespace {namespace} delete daskcluster {name}"
-            log.warning("the DaskCluster %s could not be deleted: %s; delete it: %s", name, problem, way_out)
+        with _deleting(self.cluster.name, self.cluster.namespace):
+            self.cluster.close(timeout=_GONE_S)
 
 
 @contextmanager
@@ -205,10 +199,42 @@ def _patient() -> Any:  # noqa: ANN401 -- dask-kubernetes has no types
             with suppress(*_api_errors()):  # what is raised is the first fault, not that of tidying up after it
                 cluster = await DaskCluster(self.name, namespace=self.namespace)
                 if await cluster.exists():
-                    await cluster.delete()
+                    with _deleting(self.name, self.namespace):
+                        await self._close(timeout=_GONE_S)
             self.shutdown_on_close = False  # nor shall it be tried again when Python ends
 
+        async def _close(self, timeout: float) -> None:  # noqa: ASYNC109 -- as dask-kubernetes has it
+            await super()._close(timeout=timeout)
+            if self.shutdown_on_close:
+                await _delete_groups(self.name, self.namespace)
+
     return Patient
+
+
+async def _delete_groups(cluster: str, namespace: str) -> None:
+    """Of a cluster that is gone. The operator makes a group part of a cluster when it comes to it, and then cannot."""
+    import kr8s
+    from dask_kubernetes.operator._objects import DaskWorkerGroup
+
+    for pool in get_args(PoolName):
+        group = await DaskWorkerGroup(_group(cluster, pool), namespace=namespace)
+        with suppress(kr8s.NotFoundError):
+            await group.delete()
+
+
+def _group(cluster: str, pool: PoolName) -> str:
+    return f"{cluster}-{'default' if pool == 'cpu' else pool}"
+
+
+@contextmanager
+def _deleting(name: str, namespace: str) -> Iterator[None]:
+    """Says what stays, and how to delete it."""
+    try:
+        with _as_problem():
+            yield
+    except ClusterProblem as problem:
+        way_out = f"kubectl --namespace {namespace} delete daskcluster {name}"
+        log.warning("the DaskCluster %s could not be deleted: %s; delete it: %s", name, problem, way_out)
 
 
 async def _reasons(namespace: str, selector: dict[str, str]) -> Any:  # noqa: ANN401

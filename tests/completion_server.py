@@ -81,7 +81,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         owner.asked.append(body)
         if owner.meeting is not None:
-            owner.meeting.wait(timeout=30)
+            try:
+                owner.meeting.wait(timeout=30)
+            except threading.BrokenBarrierError:  # who asked has gone
+                self.close_connection = True
+                return
         fault = owner.faults.popleft() if owner.faults else None
         if fault is not None:
             fault(self)

@@ -29,6 +29,8 @@ class Api:
     down: bool = False
     """Whether who is not the operator is answered by 503 when asking for Dask's resources and Deployments. Ports are
     forwarded all the same: without that nobody outside of a cluster reaches a scheduler."""
+    operator_waits_s: float = 0
+    """For each answer, as where much is asked of an API: between two steps of the operator, others are quicker."""
     missing: set[str] = field(default_factory=set)
     """Plurals that nobody installed."""
     watched_kinds: set[str] = field(default_factory=set)
@@ -52,6 +54,8 @@ class Api:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         is_operator = request.headers.get("Authorization") == f"Bearer {OPERATOR}"
+        if is_operator and "watch" not in request.query:
+            await asyncio.sleep(self.operator_waits_s)
         base, *parts = request.path.strip("/").split("/")
         if base == "version":
             return web.json_response({"major": "1", "minor": "33", "gitVersion": "v1.33.1"})

@@ -136,14 +136,16 @@ class Store:
         else:
             self._drop(kind, key)
 
-    def _drop(self, kind: Kind, key: Key) -> None:
-        gone = self.objects.pop(key)
-        self._tell(kind, "DELETED", gone)
-        uid = gone["metadata"]["uid"]
-        for of, body in list(self.objects.items()):
+    def collect_garbage(self) -> None:
+        """Delete what belongs to what is not there, even if it came later than its owner went."""
+        alive = {body["metadata"]["uid"] for body in self.objects.values()}
+        for key, body in list(self.objects.items()):
             owners = body["metadata"].get("ownerReferences", ())
-            if any(owner["uid"] == uid for owner in owners):
-                self.remove(self.kind_of(of[0]), of)
+            if owners and not any(owner["uid"] in alive for owner in owners):
+                self.remove(self.kind_of(key[0]), key)
+
+    def _drop(self, kind: Kind, key: Key) -> None:
+        self._tell(kind, "DELETED", self.objects.pop(key))
 
     def _tell(self, kind: Kind, what: str, body: Object) -> None:
         self.version += 1

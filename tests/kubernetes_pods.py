@@ -72,6 +72,7 @@ class Nodes:
             await self._http.close()
 
     async def _look(self) -> None:
+        self.store.collect_garbage()
         pods, deployments = self.store.kinds["", "pods"], self.store.kinds["apps", "deployments"]
         owned = {
             b["metadata"]["ownerReferences"][0]["uid"] for (of, _, _), b in self.store.objects.items() if of == "pods"

@@ -57,19 +57,24 @@ def api(made: Kubernetes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubernete
     monkeypatch.setenv("KUBECONFIG", str(config(made, "t2s", "elsewhere")))
     made.most.clear()
     yield made
-    eventually(lambda: nothing_is_left(made))
+    made.operator_waits_s = 0
+    nothing_stays(made)
 
 
-def nothing_is_left(api: Kubernetes) -> bool:
+def left(api: Kubernetes) -> list[str]:
     kinds = ("daskclusters", "daskworkergroups", "deployments", "services", "pods")
-    return not api.alive() and not any(api.of(kind) for kind in kinds)
+    return [*api.alive(), *(f"{kind}/{name}" for kind in kinds for name in api.of(kind))]
 
 
-def eventually(holds: Callable[[], bool]) -> None:
+def eventually(holds: Callable[[], bool], told: Callable[[], object] = lambda: "") -> None:
     end_s = time.monotonic() + 120
     while not holds():
-        assert time.monotonic() < end_s
+        assert time.monotonic() < end_s, told()
         time.sleep(0.2)
+
+
+def nothing_stays(api: Kubernetes) -> None:
+    eventually(lambda: left(api) == [], lambda: f"{left(api)}\n{api.said()}")
 
 
 @pytest.fixture
@@ -97,7 +102,7 @@ def test_the_command_runs_on_pods_that_come_with_the_work(
     cluster = settings(**{"maximum: 2": "maximum: 1"})
     command = start(region.arguments(tmp_path / "pods", "--cluster", cluster, "--device", "auto"), tmp_path / "log")
     assert command.wait(240) == 0, command.said + api.said()
-    eventually(lambda: nothing_is_left(api))
+    nothing_stays(api)
     assert {group.partition("-")[2].partition("-")[2] for group in api.most} >= {"default", "gpu"}
     spec = spec_of(make_models(tmp_path), *region.scenes, queries=[WATER])
     run(spec.model_copy(update={"batch_tiles": 8}), tmp_path / "here")
@@ -110,7 +115,7 @@ def test_groups_shrink_by_their_own_workers_lost_pods_come_again_and_a_failed_ru
     kept = settings(**{"minimum: 0, maximum: 1": "minimum: 1, maximum: 1", "idle_s: 60": "idle_s: 2"})
     with pytest.raises(RuntimeError, match="of the run"), cluster_for(kept) as found:
         work_for_pods_that_fails(api, found)
-    eventually(lambda: nothing_is_left(api))
+    nothing_stays(api)
 
 
 def work_for_pods_that_fails(api: Kubernetes, found: Cluster) -> None:
@@ -137,6 +142,15 @@ def work_for_pods_that_fails(api: Kubernetes, found: Cluster) -> None:
     raise RuntimeError("of the run")
 
 
+def test_groups_that_the_operator_never_came_to_go_with_their_cluster(
+    api: Kubernetes, settings: Callable[..., str]
+) -> None:
+    api.operator_waits_s = 0.4
+    with cluster_for(settings()):
+        pass  # the GPU workers' group was asked for a moment ago
+    assert not api.of("daskworkergroups")
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
@@ -155,6 +169,7 @@ def test_what_cannot_start_is_told_in_time_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr("infra.kubernetes_workers._STUCK_S", 0)
     monkeypatch.setattr("infra.kubernetes_workers._LOOK_EVERY_S", 0.5)
+    api.operator_waits_s = 0.1
     with pytest.raises(ClusterProblem, match=told), cluster_for(settings(**setting)):
         pytest.fail("it was taken")
 
@@ -174,8 +189,8 @@ def test_pods_that_cannot_start_end_the_run_and_what_could_not_be_deleted_is_nam
         [name] = api.of("daskclusters")
         api.down = True
     api.down = False
-    [left] = [record.getMessage() for record in caplog.records if "could not be deleted" in record.getMessage()]
-    assert left.endswith(f"delete it: kubectl --namespace t2s delete daskcluster {name}")
+    [told] = [record.getMessage() for record in caplog.records if "could not be deleted" in record.getMessage()]
+    assert told.endswith(f"delete it: kubectl --namespace t2s delete daskcluster {name}")
     api.take("daskclusters", name)
 
 
@@ -188,7 +203,7 @@ def test_a_cluster_that_nobody_acts_on_is_given_up(
         told = r"^its scheduler was not ready within 2 s: it has no pod; does the Dask operator run\?$"
         with pytest.raises(ClusterProblem, match=told), cluster_for(settings(**{"wait_s: 120": "wait_s: 2"})):
             pytest.fail("it was taken")
-        assert nothing_is_left(alone)
+        assert left(alone) == []
 
 
 def test_an_api_that_knows_no_operator_or_is_not_there_is_told_in_a_line(
