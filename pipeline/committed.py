@@ -122,16 +122,13 @@ def committed(
     if earlier is not None:
         index = pa.concat_tables([earlier.index, index]).unify_dictionaries()
     # Of each result that counts, its row and its query: numbers, for a region has millions.
-    chosen, asked, n_wanted = [np.empty(0, np.int64)], [np.empty(0, np.int32)], 0
+    chosen, asked = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
     ids = [query.query_id for query in queries]
     place = {query_id: i for i, query_id in enumerate(ids)}
     rows_of = _RowsOfTiles(plan, index)
-    tiles = plan.tiles()
-    if not index.num_rows:  # as in a new run: there is nothing whose key could be among the plan's
-        n_wanted, tiles = sum(plan.counts().values()) * len(queries), iter(())
+    tiles = rows_of.tiles()
     while some := tuple(islice(tiles, _TILES_AT_ONCE)):
         wanted = [(ask, keys) for tile in some for ask, keys in _keys(plan, tile, queries)]
-        n_wanted += len(wanted)
         rows = rows_of(some)
         best = _best(index.select(["key", "status"]).take(pa.array(rows)), {key for _, keys in wanted for key in keys})
         found = [
@@ -147,7 +144,7 @@ def committed(
     # A query may have been renamed since: its text, and so its key, is the same.
     renamed = pa.DictionaryArray.from_arrays(np.concatenate(asked)[order], pa.array(ids, pa.string()))
     index = taken.set_column(taken.schema.get_field_index("query_id"), "query_id", renamed)
-    return Committed(index, n_wanted, names - damaged, damaged)
+    return Committed(index, sum(plan.counts().values()) * len(queries), names - damaged, damaged)
 
 
 def _keys(plan: ScenePlan, tile: PlannedTile, queries: Sequence[Query]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -176,7 +173,7 @@ class _RowsOfTiles:
     """The rows of an index by tile, found without a Python object for each."""
 
     def __init__(self, plan: ScenePlan, index: pa.Table) -> None:
-        self._grids = plan.grids
+        self._plan = plan
         level, row, col = (np.asarray(index[name], dtype=np.int64) for name in ("level", "row", "col"))
         self._sorted: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
         for factor, grid in plan.grids.items():
@@ -186,11 +183,18 @@ class _RowsOfTiles:
             order = np.argsort(places, kind="stable")
             self._sorted[factor] = places[order], here[order]
 
+    def tiles(self) -> Iterator[PlannedTile]:
+        """The plan's tiles that have rows."""
+        for factor, grid in self._plan.grids.items():
+            for place in np.unique(self._sorted[factor][0]).tolist():
+                if (tile := self._plan.tile(factor, *divmod(place, grid.cols))) is not None:
+                    yield tile
+
     def __call__(self, tiles: Sequence[PlannedTile]) -> NDArray[np.int64]:
         return np.concatenate([np.empty(0, np.int64), *self._of_levels(tiles)])
 
     def _of_levels(self, tiles: Sequence[PlannedTile]) -> Iterator[NDArray[np.int64]]:
-        for factor, grid in self._grids.items():
+        for factor, grid in self._plan.grids.items():
             wanted = np.array([t.key.row * grid.cols + t.key.col for t in tiles if t.key.level == factor], np.int64)
             places, rows = self._sorted[factor]
             first, last = np.searchsorted(places, wanted, "left"), np.searchsorted(places, wanted, "right")

@@ -119,12 +119,13 @@ class ScenePlan:
         grid = self.grids.get(level)
         if grid is None or row >= grid.rows or col >= grid.cols or not self._is_chosen(level, row, col):
             return None
-        window, aoi = grid.window(row, col), self.aoi_scene_px
+        key, window, aoi = TileKey(self.scene.scene_id, level, row, col), grid.window(row, col), self.aoi_scene_px
+        if aoi is None:
+            return PlannedTile(key, window, None)
         box = shapely.box(*window)
-        if aoi is not None and (not shapely.intersects(aoi, box) or shapely.touches(aoi, box)):
+        if not shapely.intersects(aoi, box) or shapely.touches(aoi, box):
             return None
-        part = None if aoi is None or shapely.contains(aoi, box) else self._aoi_within(window)
-        return PlannedTile(TileKey(self.scene.scene_id, level, row, col), window, part)
+        return PlannedTile(key, window, None if shapely.contains(aoi, box) else self._aoi_within(window))
 
     def counts(self) -> dict[int, int]:
         """How many tiles there are at each level, without making them."""

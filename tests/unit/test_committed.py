@@ -1,9 +1,11 @@
 """What counts as committed: wanted keys only, a success before a failure, under the plan's own names."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import shapely
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
@@ -71,6 +73,22 @@ def test_results_that_the_plan_does_not_want_do_not_count(store: Store) -> None:
     write_batch(store, "tiles/alpha/1/a.parquet", [of_another_version, row(LEFT, ROADS, TileStatus.OK)])
     state = committed(store, PLAN, [WATER])
     assert (state.counts()["pending"], state.index.num_rows) == (2, 0)
+
+
+def test_keys_are_made_of_those_tiles_alone_that_have_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_batch(store, "tiles/alpha/1/a.parquet", [row(LEFT, WATER, TileStatus.OK)])
+    asks, asked = ScenePlan.asks, []
+    monkeypatch.setattr(ScenePlan, "asks", lambda plan, tile, *rest, **more: (
+        asked.append(tile), asks(plan, tile, *rest, **more))[1])  # fmt: skip
+    counts = committed(store, PLAN, [WATER, ROADS]).counts()
+    assert (asked, counts["ok"], counts["pending"]) == ([LEFT], 1, 3)
+
+
+def test_rows_of_tiles_outside_of_the_area_do_not_count(store: Store) -> None:
+    write_batch(store, "tiles/alpha/1/a.parquet", [row(t, WATER, TileStatus.OK) for t in (LEFT, RIGHT)])
+    of_the_left = replace(PLAN, aoi_scene_px=shapely.box(0, 0, 100, 100))
+    counts = committed(store, of_the_left, [WATER]).counts()
+    assert (counts["ok"], counts["total"]) == (1, 1)
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
