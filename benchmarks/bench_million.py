@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, LocalCluster
 from do_nothing import prepared, sparse_scene
 from drawn import rss_mb, vm_hwm_mb
 
+from infra.cluster import cluster_for
 from pipeline.estimate import estimate
 from pipeline.normalise import IDENTITY
 from pipeline.plan import nothing
@@ -69,14 +69,13 @@ def run() -> dict[str, Any]:
     side_px = int(n**0.5) * (SMALL_TILE_PX - SMALL_OVERLAP_PX) + SMALL_OVERLAP_PX
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalCluster(threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
-        Client(cluster) as client,
+        cluster_for("local") as cluster,
     ):
         scene = sparse_scene(Path(folder) / "scene.tif", side_px)
         ready = prepared(Path(folder), [scene], tile_px=SMALL_TILE_PX, overlap_px=SMALL_OVERLAP_PX)
         watch = _Watch()
-        outcome = run_region(ready, DaskWorkers(client), watch, device="cpu")
-        workers_mb = client.run(vm_hwm_mb)
+        outcome = run_region(ready, DaskWorkers(cluster.client), watch, device="cpu")
+        workers_mb = cluster.client.run(vm_hwm_mb)
     tenth, rest = watch.peaks_mb()
     timings = outcome.manifest["timings"]
     return {

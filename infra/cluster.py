@@ -22,6 +22,8 @@ SPELLINGS = "local, local-gpu, tcp://HOST:PORT, tls://HOST:PORT, slurm:FILE or k
 
 _PATIENCE_S = 30.0
 """How long workers may take that somebody else starts."""
+_KEPT_MESSAGES = 20
+"""How many messages of each connection Dask keeps for its developers; `bin/scheduler.sh` says it to schedulers."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,19 @@ def cluster_for(cluster: str = LOCAL, *, n_workers: int | None = None, device: s
     Raises `ClusterProblem`, in a line, for whatever cannot work: before any task, never by waiting for it.
     """
     opening = _opening(cluster, n_workers, device)
+    _keep_few_messages()
     # A lost scheduler is our caller's to report, in a line; Dask's own account of it is pages long.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         yield opening(stack)
+
+
+def _keep_few_messages() -> None:
+    """Dask keeps 1,000, tasks and all: memory of client and scheduler would grow with the region for hours."""
+    import dask
+    import distributed  # noqa: F401 -- whose default this replaces; what a user has set stands
+
+    dask.config.update_defaults({"distributed": {"admin": {"low-level-log-length": _KEPT_MESSAGES}}})
 
 
 def check_cluster(cluster: str, *, device: str = "auto") -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import pytest
 from regions import ROADS, WATER, draw_scene, make_models, results, run, spec_of
 
@@ -57,6 +58,15 @@ def test_local_worker_processes_give_the_same_bits(
         outcome = run(spec, tmp_path / "out", DaskWorkers(cluster.client))
     assert (outcome.status, outcome.computed) == (RunStatus.SUCCESS, 18)
     assert results(tmp_path / "out") == in_process
+
+
+def test_dask_keeps_few_messages_unless_it_is_told_to_keep_more() -> None:
+    with cluster_for("local", n_workers=1) as cluster:
+        workers = cluster.client.cluster.scheduler.stream_comms.values()
+        logs = [comm.recent_message_log for comm in (cluster.client.scheduler_comm, *workers)]
+        assert [log.maxlen for log in logs] == [20, 20]
+    with dask.config.set({"distributed.admin.low-level-log-length": 500}), cluster_for("local", n_workers=1) as cluster:
+        assert cluster.client.scheduler_comm.recent_message_log.maxlen == 500
 
 
 def test_a_scheduler_s_workers_give_the_same_bits_and_stay(

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from distributed import Client
 from regions import WATER, draw_scene, make_models, results, run, spec_of
 
 from infra.cluster import cluster_for
@@ -54,6 +55,14 @@ def answer(url: str, process: subprocess.Popen[bytes]) -> str:
             time.sleep(0.3)
 
 
+def kept_messages(client: Client) -> set[int]:
+    """How many messages of a connection are kept at most, on either side."""
+    on_scheduler = client.run_on_scheduler(
+        lambda dask_scheduler: {comm.recent_message_log.maxlen for comm in dask_scheduler.stream_comms.values()}
+    )
+    return {client.scheduler_comm.recent_message_log.maxlen, *on_scheduler}
+
+
 def test_a_region_through_what_the_images_start(tmp_path: Path) -> None:
     port, *pages = free_ports(4)
     address = f"tcp://127.0.0.1:{port}"
@@ -75,6 +84,7 @@ def test_a_region_through_what_the_images_start(tmp_path: Path) -> None:
                 "cpu": (1, {}),
                 "gpu": (1, {"GPU": 1}),
             }
+            assert kept_messages(found.client) == {20}
             outcome = run(spec, tmp_path / "out", DaskWorkers(found.client, on_gpus=True, check=found.check))
         metrics = answer(f"http://127.0.0.1:{pages[2]}/metrics", gpu)
     assert outcome.status is RunStatus.SUCCESS
