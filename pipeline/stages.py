@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, islice
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.committed import Committed, committed
 from pipeline.early import EarlyStitching, Watch
 from pipeline.features import Provenance, vectorise_scene_query
@@ -31,6 +33,7 @@ from pipeline.worker import SegmentTask, run_batches
 
 STITCH_VERSION = "4"
 """Raise it when stitching or vectorising changes its results or what these say of themselves: all is made anew then."""
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -213,11 +216,10 @@ def vectorise_scene(
 
 
 def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) -> str:
-    """Hash of all that determines a scene's mosaic of one query."""
-    rows = state.of_query(query).select(["key", "status", "batch"]).to_pylist()
+    """Hash of all that determines a scene's mosaic of one query: JSON whose `results` are (key, status, batch)."""
     facts = {
         "stitch_version": STITCH_VERSION,
-        "results": sorted([r["key"], r["status"], r["batch"]] for r in rows),
+        "results": [],
         "n_tiles": state.n_wanted // len(spec.queries),  # of this query: another query must not touch what is finished
         "scene": plan.scene.to_json(),
         "overlap_px": {level: grid.overlap_px for level, grid in plan.grids.items()},
@@ -225,7 +227,21 @@ def fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) 
         "threshold": spec.threshold_of(query),
         "shard_px": spec.shard_px,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    before, start, after = json.dumps(facts, sort_keys=True).partition('"results": [')
+    digest = hashlib.sha256((before + start).encode())
+    for n, rows in enumerate(_sorted_rows(state.of_query(query))):
+        digest.update((", " * (n > 0) + json.dumps(rows)[1:-1]).encode())
+    digest.update(after.encode())
+    return digest.hexdigest()[:32]
+
+
+def _sorted_rows(index: pa.Table) -> Iterator[list[list[str]]]:
+    """(key, status, batch) in their order, some at a time: as Python objects, a huge scene's would fill the memory."""
+    names = ["key", "status", "batch"]
+    plain = index.select(names).cast(pa.schema([(name, pa.string()) for name in names]))
+    ordered = plain.sort_by([(name, "ascending") for name in names])
+    for some in ordered.combine_chunks().to_batches(max_chunksize=_ROWS_AT_ONCE):
+        yield [[row[name] for name in names] for row in some.to_pylist()]
 
 
 def _features_fingerprint(plan: ScenePlan, spec: RunSpec, state: Committed, query: Query) -> str:

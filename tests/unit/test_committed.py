@@ -1,7 +1,10 @@
 """What counts as committed: wanted keys only, a success before a failure, under the plan's own names."""
 
+import hashlib
+import json
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,8 @@ from pipeline.plan import Ask, ModelVersions, PlannedTile, ScenePlan, grids_for
 from pipeline.queries import Query
 from pipeline.results import TileResult, TileStatus, write_batch
 from pipeline.scenes import NodataRule, Scene
-from pipeline.spec import Models
+from pipeline.spec import Models, RunSpec
+from pipeline.stages import STITCH_VERSION, fingerprint
 from pipeline.storage import Store
 from pipeline.tiling import TileKey
 
@@ -149,3 +153,29 @@ def test_a_damaged_object_holds_nothing_and_is_read_again_once_it_is_whole(store
     store.write("tiles/alpha/1/a.parquet", whole)
     later = committed(store, PLAN, [WATER], earlier=state)
     assert (later.counts()["ok"], later.damaged) == (2, frozenset())
+
+
+def test_a_mosaic_s_fingerprint_is_the_hash_of_its_facts_however_many(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages._ROWS_AT_ONCE", 2)
+    tricky = Query(query_id="tricky", text='the "results": [["a", "b"]]')
+    many = replace(PLAN, grids=grids_for(SCENE, tile_px=30, overlap_px=10, levels=(1,)))
+    spec = RunSpec(scenes=("a.tif",), queries=(tricky, WATER))
+    wanted: list[list[str]] = []
+    for n, tile in enumerate(islice(many.tiles(), 7)):
+        state = committed(store, many, spec.queries)
+        assert fingerprint(many, spec, state, tricky) == _hash_of_facts(many, tricky, sorted(wanted))
+        status, name = list(TileStatus)[n % 3], f"tiles/alpha/1/{'cafebdg'[n]}.parquet"
+        (ask,) = many.asks(tile, [tricky])
+        write_batch(store, name, [row_of(tile, ask, status)])
+        wanted.append([ask.key, status.value, name])
+
+
+def _hash_of_facts(plan: ScenePlan, query: Query, results: list[list[str]]) -> str:
+    facts = {
+        "stitch_version": STITCH_VERSION, "results": results, "n_tiles": sum(plan.counts().values()),
+        "scene": SCENE.to_json(), "overlap_px": {1: 10}, "query": [query.text, query.label], "threshold": 0.5,
+        "shard_px": None,
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
