@@ -15,9 +15,10 @@ from shapely.geometry.base import BaseGeometry
 
 from pipeline.aoi import Aoi
 from pipeline.curate_spec import CurationSpec
-from pipeline.curate_words import cell_text, filled, is_missing, key_of, one_line, template_fields
+from pipeline.curate_words import cell_text, filled, is_missing, key_of, template_fields
+from pipeline.queries import text_of_query
 from pipeline.rasters import RASTER_ERRORS, is_url, open_raster, version_of
-from pipeline.texts import one_line as said
+from pipeline.texts import one_line
 from pipeline.vectors import read_vector
 from t2s_core.errors import BadInput
 
@@ -112,7 +113,7 @@ def read_outlines(href: str) -> tuple[gpd.GeoDataFrame, list[BaseGeometry], int]
         if not isinstance(table, gpd.GeoDataFrame):
             raise ValueError("it holds a table without geometry")  # noqa: TRY004, TRY301 -- the user's data
     except (DataSourceError, DataLayerError, OSError, ValueError, ImportError) as error:
-        raise BadInput(f"{href}: cannot be read: {said(error)}; give a vector file") from error
+        raise BadInput(f"{href}: cannot be read: {one_line(error)}; give a vector file") from error
     problems = []
     if table.crs is None:
         problems.append(f"{href}: has no coordinate reference system; assign one")
@@ -182,7 +183,7 @@ def _named(
 ) -> tuple[str, str] | None:
     """Text and category of a row's query; None where the row says none."""
     if spec.query is not None:
-        return one_line(spec.query), one_line(spec.query)
+        return text_of_query(spec.query), text_of_query(spec.query)
     if spec.query_template is not None:
         text = filled(spec.query_template, row)
         fields = template_fields(spec.query_template)
@@ -190,7 +191,7 @@ def _named(
     value = row[spec.query_column]
     if is_missing(value):
         return None
-    text = one_line(cell_text(value)) if class_values is None else class_values.get(cell_text(value))
+    text = text_of_query(cell_text(value)) if class_values is None else class_values.get(cell_text(value))
     return None if text is None else (text, text)
 
 
@@ -211,7 +212,7 @@ def _read_raster(href: str, spec: CurationSpec, class_values: Mapping[str, str] 
             corners = [(0, 0), (dataset.width, 0), (dataset.width, dataset.height), (0, dataset.height)]
             footprint = shapely.Polygon([dataset.transform @ corner for corner in corners])
     except (*RASTER_ERRORS, ImportError) as error:
-        raise BadInput(f"{href}: cannot be read: {said(error)}; give a raster of values") from error
+        raise BadInput(f"{href}: cannot be read: {one_line(error)}; give a raster of values") from error
     if crs is None:
         problems.append(f"{href}: has no coordinate reference system; assign one: `gdal_edit.py -a_srs EPSG:CODE FILE`")
     if count != 1:
@@ -233,7 +234,7 @@ def _read_raster(href: str, spec: CurationSpec, class_values: Mapping[str, str] 
         values = {key: frozenset(numbers) for key, numbers in by_text.items()}
         named = {text: text for text in class_values.values()}
     else:
-        text = one_line(spec.query or "")
+        text = text_of_query(spec.query or "")
         values, named = {key_of(text): None}, {text: text}
     if problems:
         raise BadInput(*problems)

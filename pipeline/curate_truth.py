@@ -25,6 +25,7 @@ from pipeline.pixels import UnreadablePixels
 from pipeline.rasters import RASTER_ERRORS, open_raster
 from pipeline.scenes import Scene
 from pipeline.stitch import NOBODY_LOOKED
+from pipeline.texts import one_line
 from pipeline.tiling import Window
 
 _TOLERANCE_PX = 1e-6
@@ -235,8 +236,7 @@ class _RasterTruth:
                 values = warped.read(1)
                 known = values != nodata if nodata is not None else warped.read(2) != 0
         except (*RASTER_ERRORS, rasterio.errors.CRSError) as error:
-            text = " ".join(str(error).split())
             raise UnreadablePixels(
-                f"pixels cannot be read: {text}; window {tuple(grid.window_scene_px)}; {self._layer.href}"
+                f"pixels cannot be read: {one_line(error)}; window {tuple(grid.window_scene_px)}; {self._layer.href}"
             ) from error
         return values, np.asarray(known, np.bool_)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.queries import Query, parse_queries
-from pipeline.texts import json_value, small_text, yaml_value
+from pipeline.queries import Query, parse_queries, text_of_query
+from pipeline.texts import json_value, one_line, small_text, yaml_value
 from t2s_core.errors import BadInput
 
 
@@ -26,12 +26,7 @@ class Vocabulary:
 
 def key_of(text: str) -> str:
     """Texts that differ only in case and spacing ask for the same."""
-    return one_line(text).casefold()
-
-
-def one_line(text: str) -> str:
-    """Runs of white space become one blank, as in `queries`."""
-    return " ".join(text.split())
+    return text_of_query(text).casefold()
 
 
 def filled(template: str, row: Mapping[str, Any]) -> str | None:
@@ -40,7 +35,8 @@ def filled(template: str, row: Mapping[str, Any]) -> str | None:
     if any(is_missing(value) for value in values.values()):
         return None
     parts = string.Formatter().parse(template)
-    return one_line("".join(text + ("" if name is None else cell_text(values[name])) for text, name, _, _ in parts))
+    texts = (text + ("" if name is None else cell_text(values[name])) for text, name, _, _ in parts)
+    return text_of_query("".join(texts))
 
 
 def template_fields(template: str) -> list[str]:
@@ -72,13 +68,13 @@ def read_class_values(href: str) -> dict[str, str]:
     try:
         found = json_value(small_text(Path(href)))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{href}: cannot be read: {_said(error)}; mend the file") from error
+        raise BadInput(f"{href}: cannot be read: {one_line(error)}; mend the file") from error
     if not isinstance(found, dict) or not found:
         raise BadInput(f'{href}: is no mapping from values to queries; write e.g. {{"1": "the lake"}}')
     odd = [value for value, text in found.items() if not isinstance(text, str) or not text.strip()]
     if odd:
         raise BadInput(f"{href}: value {odd[0]} has no text as its query; write one in quotes")
-    return {value.strip(): one_line(text) for value, text in found.items()}
+    return {value.strip(): text_of_query(text) for value, text in found.items()}
 
 
 def read_phrasings(href: str) -> dict[str, list[str]]:
@@ -86,13 +82,13 @@ def read_phrasings(href: str) -> dict[str, list[str]]:
     try:
         found = yaml_value(small_text(Path(href)))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{href}: cannot be read: {_said(error)}; mend the file") from error
+        raise BadInput(f"{href}: cannot be read: {one_line(error)}; mend the file") from error
     if not isinstance(found, dict):
         raise BadInput(f"{href}: is no mapping from queries to lists of texts; write e.g. `the lake: [open water]`")
     odd = [q for q, texts in found.items() if not isinstance(texts, list) or any(not isinstance(t, str) for t in texts)]
     if odd:
         raise BadInput(f"{href}: {odd[0]!r} has no list of texts; write e.g. `the lake: [open water]`")
-    return {str(query): [one_line(text) for text in texts] for query, texts in found.items()}
+    return {str(query): [text_of_query(text) for text in texts] for query, texts in found.items()}
 
 
 def vocabulary(known: Sequence[Query], named: Mapping[str, str], phrasings: Mapping[str, Sequence[str]]) -> Vocabulary:
@@ -158,7 +154,3 @@ def _unaskable(texts: Iterable[str]) -> list[str]:
         except BadInput as error:
             problems += [f"phrasing {p.removeprefix('--query: ')}" for p in error.problems]
     return problems
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())

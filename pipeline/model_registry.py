@@ -42,6 +42,7 @@ from pipeline.model_versions import (
     verify,
 )
 from pipeline.storage import Store
+from pipeline.texts import one_line
 from t2s_core.errors import BadInput, MachineFault
 from t2s_core.profiles import read_prompter_profile
 from t2s_core.registry import check_prompter
@@ -258,9 +259,8 @@ class Registry:
         try:
             yield
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise BadInput(
-                f"registry {self.store.url} cannot be reached: {reason}; check the address and the credentials"
+                f"registry {self.store.url} cannot be reached: {one_line(error)}; check the address and the credentials"
             ) from error
 
 

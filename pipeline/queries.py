@@ -132,7 +132,7 @@ def _query(entry: Any) -> Query:  # noqa: ANN401 -- whatever a user's file holds
         raise BadInput(f"unknown key {', '.join(unknown)}; a query has {', '.join(_KEYS)}")
     if not isinstance(text, str):
         raise BadInput(f"query={shown(text)} is no text; write it in quotes")
-    text = _one_line(text)
+    text = text_of_query(text)
     try:
         return Query(
             query_id=fields.get("query_id") or slug(text, prefix="q"),
@@ -167,7 +167,8 @@ def _text_fault(text: str) -> str | None:
     return None if bad is None else f"has the control character U+{ord(bad):04X}; remove it"
 
 
-def _one_line(text: str) -> str:
+def text_of_query(text: str) -> str:
+    """As it is asked, however it was typed: composed characters, and one blank for each run of white space."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 

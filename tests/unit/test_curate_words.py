@@ -39,6 +39,7 @@ def test_a_template_reaches_into_no_object() -> None:
 def test_cells_as_texts() -> None:
     assert [cell_text(v) for v in (3, 3.0, 2.5, " lake ")] == ["3", "3", "2.5", "lake"]
     assert key_of("The  Lake ") == key_of("the lake")
+    assert key_of("cafe\u0301") == key_of("caf\u00e9"), "a query is asked in composed characters"
 
 
 @pytest.mark.parametrize(
